@@ -1,0 +1,3 @@
+module github.com/stagebus/stagebus
+
+go 1.26
