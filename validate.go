@@ -1,0 +1,189 @@
+package stagebus
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits on what is sent, the same on every broker. RabbitMQ's short strings end at 255 bytes, and its client closes the connection over a
+// longer one; headers must fit a frame of 128 KiB together with what a dead letter adds.
+const (
+	maxShort       = 255
+	maxHeaderBytes = 64 << 10
+	maxHeaders     = 1024
+)
+
+func (o ProducerOptions) withDefaults() (ProducerOptions, error) {
+	for _, n := range []int{o.Window, o.WindowBytes, int(o.Timeout)} {
+		if n < 0 {
+			return o, invalid("ProducerOptions", fmt.Sprint(n), "negative")
+		}
+	}
+	def(&o.Window, 1024)
+	def(&o.WindowBytes, 16<<20)
+	def(&o.Timeout, 30*time.Second)
+	return o, nil
+}
+
+func (o ConsumerOptions) withDefaults() (ConsumerOptions, error) {
+	for _, n := range []int{o.Prefetch, o.PrefetchBytes, int(o.Drain)} {
+		if n < 0 {
+			return o, invalid("ConsumerOptions", fmt.Sprint(n), "negative")
+		}
+	}
+	def(&o.Prefetch, 256)
+	def(&o.PrefetchBytes, 64<<20)
+	def(&o.Drain, 10*time.Second)
+	if len(o.Topics) == 0 {
+		return o, invalid("ConsumerOptions.Topics", "", "name at least one")
+	}
+	seen := map[string]bool{}
+	for _, t := range o.Topics {
+		if err := CheckTopic(t); err != nil {
+			return o, err
+		}
+		if seen[t] {
+			return o, invalid("ConsumerOptions.Topics", t, "named twice")
+		}
+		seen[t] = true
+	}
+	if err := CheckGroup(o.Group); err != nil {
+		return o, err
+	}
+	switch {
+	case o.Mode > Assigned:
+		return o, invalid("ConsumerOptions.Mode", fmt.Sprint(o.Mode), "unknown")
+	case o.Mode != Shared && o.Group != "":
+		return o, invalid("ConsumerOptions.Group", o.Group, "only a Shared consumer has a group")
+	case o.Mode != Assigned && len(o.Partitions) > 0:
+		return o, invalid("ConsumerOptions.Partitions", fmt.Sprint(o.Partitions), "only an Assigned consumer names partitions")
+	case o.Start.Kind > StartOffset, o.Start.Kind == StartOffset && o.Start.Offset < 0:
+		return o, invalid("ConsumerOptions.Start", fmt.Sprint(o.Start), "unknown kind or negative offset")
+	case o.Mode == Shared:
+		o.Group = GroupName(o.Group)
+	}
+	return o, nil
+}
+
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// guard stands between the stack and the driver's producer: it sees messages as they leave.
+type guard struct {
+	inner   Producer
+	b       *Broker
+	timeout time.Duration
+}
+
+func (g *guard) Submit(ctx context.Context, ms []Message, done func([]Outcome)) error {
+	if len(ms) == 0 {
+		done(nil)
+		return nil
+	}
+	limit := g.b.maxMessage()
+	var be *BatchError
+	for i := range ms {
+		if err := checkMessage(&ms[i], limit); err != nil {
+			be = refuse(be, len(ms), i, err)
+		}
+	}
+	if be != nil {
+		return be
+	}
+	if _, ok := ctx.Deadline(); ok {
+		return g.inner.Submit(ctx, ms, done)
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	err := g.inner.Submit(ctx, ms, func(os []Outcome) { cancel(); done(os) })
+	if err != nil {
+		cancel()
+	}
+	return err
+}
+
+func (g *guard) Close(ctx context.Context) error { return g.inner.Close(ctx) }
+
+func checkMessage(m *Message, limit int) error {
+	if err := CheckTopic(m.Topic); err != nil {
+		return err
+	}
+	if m.Partition < 0 {
+		return invalid("partition", fmt.Sprint(int32(m.Partition)), "negative: use At")
+	}
+	for _, a := range [...]struct{ name, value string }{
+		{"ID", m.ID}, {"Source", m.Source}, {"Type", m.Type}, {"Subject", m.Subject}, {"ContentType", m.ContentType},
+		{"ContentEncoding", m.ContentEncoding}, {"CorrelationID", m.CorrelationID}, {"ReplyTo", m.ReplyTo}, {"Audience", m.Audience},
+	} {
+		if a.value == "" {
+			continue
+		}
+		if len(a.value) > maxShort || !utf8.ValidString(a.value) || hasControl(a.value) {
+			return invalid(a.name, a.value, "an attribute is at most 255 bytes of UTF-8 without control characters")
+		}
+	}
+	for i := range m.Headers {
+		k := m.Headers[i].Key
+		switch {
+		case k == "" || len(k) > maxShort || !utf8.ValidString(k):
+			return invalid("header name", k, "1 to 255 bytes of UTF-8")
+		case Reserved(k):
+			return invalid("header name", k, "reserved for an attribute: set the field of Message")
+		}
+	}
+	if n := m.headerSize(); n > maxHeaderBytes || len(m.Headers) > maxHeaders {
+		return &Error{Op: "send", Topic: m.Topic, Kind: ErrTooLarge,
+			Cause: fmt.Errorf("%d headers, %d bytes of key, headers and attributes", len(m.Headers), n),
+			Do:    "the limits are 1,024 and 64 KiB: put large values into the body"}
+	}
+	if n := m.Size(); limit > 0 && n > limit {
+		return &Error{Op: "send", Topic: m.Topic, Kind: ErrTooLarge, Cause: fmt.Errorf("%d bytes, the limit is %d", n, limit),
+			Do: "compress it, split it, send a reference, or raise the broker's limit"}
+	}
+	return nil
+}
+
+// Reserved reports whether a header's name carries an attribute or an adapter's own mark on the wire. Names are compared without
+// regard to case, as other programs read them.
+func Reserved(name string) bool {
+	if len(name) < 4 {
+		return false
+	}
+	switch name[0] | 0x20 {
+	case 'c', 's':
+	default:
+		return false // the common case, without folding the name
+	}
+	n := strings.ToLower(name)
+	switch n {
+	case "content-type", "content-encoding", "stagebus-attempt", "stagebus-key", "stagebus-nil", "stagebus-order", "stagebus-due":
+		return true
+	}
+	for _, prefix := range [...]string{"ce_", "cloudevents_", "cloudevents:"} {
+		if rest, ok := strings.CutPrefix(n, prefix); ok {
+			switch rest {
+			case "specversion", "id", "source", "type", "time", "subject", "datacontenttype", "correlationid", "audience",
+				"expirytime", "partitionkey", "replyto", "priority":
+				return true
+			}
+			return prefix != "ce_" // extensions are written ce_NAME, whatever the broker
+		}
+	}
+	return false
+}
+
+// dstGuard refuses an empty dst, so that no adapter has to.
+type dstGuard struct{ Consumer }
+
+func (g *dstGuard) Receive(ctx context.Context, dst []Delivery) (int, error) {
+	if len(dst) == 0 {
+		return 0, invalid("dst", "", "Receive needs room for at least one delivery")
+	}
+	return g.Consumer.Receive(ctx, dst)
+}
