@@ -16,65 +16,6 @@ const (
 	maxHeaders     = 1024
 )
 
-func (o ProducerOptions) withDefaults() (ProducerOptions, error) {
-	for _, n := range []int{o.Window, o.WindowBytes, int(o.Timeout)} {
-		if n < 0 {
-			return o, invalid("ProducerOptions", fmt.Sprint(n), "negative")
-		}
-	}
-	def(&o.Window, 1024)
-	def(&o.WindowBytes, 16<<20)
-	def(&o.Timeout, 30*time.Second)
-	return o, nil
-}
-
-func (o ConsumerOptions) withDefaults() (ConsumerOptions, error) {
-	for _, n := range []int{o.Prefetch, o.PrefetchBytes, int(o.Drain)} {
-		if n < 0 {
-			return o, invalid("ConsumerOptions", fmt.Sprint(n), "negative")
-		}
-	}
-	def(&o.Prefetch, 256)
-	def(&o.PrefetchBytes, 64<<20)
-	def(&o.Drain, 10*time.Second)
-	if len(o.Topics) == 0 {
-		return o, invalid("ConsumerOptions.Topics", "", "name at least one")
-	}
-	seen := map[string]bool{}
-	for _, t := range o.Topics {
-		if err := CheckTopic(t); err != nil {
-			return o, err
-		}
-		if seen[t] {
-			return o, invalid("ConsumerOptions.Topics", t, "named twice")
-		}
-		seen[t] = true
-	}
-	if err := CheckGroup(o.Group); err != nil {
-		return o, err
-	}
-	switch {
-	case o.Mode > Assigned:
-		return o, invalid("ConsumerOptions.Mode", fmt.Sprint(o.Mode), "unknown")
-	case o.Mode != Shared && o.Group != "":
-		return o, invalid("ConsumerOptions.Group", o.Group, "only a Shared consumer has a group")
-	case o.Mode != Assigned && len(o.Partitions) > 0:
-		return o, invalid("ConsumerOptions.Partitions", fmt.Sprint(o.Partitions), "only an Assigned consumer names partitions")
-	case o.Start.Kind > StartOffset, o.Start.Kind == StartOffset && o.Start.Offset < 0:
-		return o, invalid("ConsumerOptions.Start", fmt.Sprint(o.Start), "unknown kind or negative offset")
-	case o.Mode == Shared:
-		o.Group = GroupName(o.Group)
-	}
-	return o, nil
-}
-
-func def[T comparable](p *T, v T) {
-	var zero T
-	if *p == zero {
-		*p = v
-	}
-}
-
 // guard stands between the stack and the driver's producer: it sees messages as they leave.
 type guard struct {
 	inner   Producer
