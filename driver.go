@@ -97,4 +97,3 @@ type Capabilities struct {
 	// MaxMessage is the largest [Message.Size] that the broker takes, in bytes; 0 is no limit.
 	MaxMessage int
 }
-

@@ -129,4 +129,3 @@ func def[T comparable](p *T, v T) {
 		*p = v
 	}
 }
-
