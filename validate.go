@@ -90,10 +90,11 @@ func checkMessage(m *Message, limit int) error {
 	return nil
 }
 
-// Reserved reports whether a header's name carries an attribute or an adapter's own mark on the wire. Names are compared without
-// regard to case, as other programs read them.
+// Reserved reports whether a header's name carries an attribute or an adapter's own mark on the wire, or spells the prefix of CloudEvents in
+// another way than ce_, in which its extensions are named whatever the broker. Names are compared without regard to the case of ASCII
+// letters, as other programs read them.
 func Reserved(name string) bool {
-	if len(name) < 4 {
+	if len(name) < 3 {
 		return false
 	}
 	switch name[0] | 0x20 {
@@ -101,19 +102,24 @@ func Reserved(name string) bool {
 	default:
 		return false // the common case, without folding the name
 	}
-	n := strings.ToLower(name)
+	n := strings.Map(func(r rune) rune { // not ToLower, which makes ASCII of a few letters that aren't
+		if 'A' <= r && r <= 'Z' {
+			r |= 0x20
+		}
+		return r
+	}, name)
 	switch n {
-	case "content-type", "content-encoding", "stagebus-attempt", "stagebus-key", "stagebus-nil", "stagebus-order", "stagebus-due":
+	case "content-type", "content-encoding", "stagebus-attempt", "stagebus-nil", "stagebus-order", "stagebus-due":
 		return true
 	}
-	for _, prefix := range [...]string{"ce_", "cloudevents_", "cloudevents:"} {
+	for _, prefix := range [...]string{"ce_", "ce-", "cloudevents_", "cloudevents:"} {
 		if rest, ok := strings.CutPrefix(n, prefix); ok {
 			switch rest {
 			case "specversion", "id", "source", "type", "time", "subject", "datacontenttype", "correlationid", "audience",
 				"expirytime", "partitionkey", "replyto", "priority":
 				return true
 			}
-			return prefix != "ce_" // extensions are written ce_NAME, whatever the broker
+			return !strings.HasPrefix(name, "ce_")
 		}
 	}
 	return false
