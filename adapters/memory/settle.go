@@ -1,0 +1,164 @@
+package memory
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/stagebus/stagebus"
+)
+
+// Settle implements [stagebus.Consumer]. Only Reject may wait: for room in the dead-letter topic.
+func (c *consumer) Settle(ctx context.Context, v stagebus.Verdict, ts ...stagebus.Token) error {
+	s := c.d.store
+	s.lock()
+	defer s.unlock()
+	f := failures{c: c, n: len(ts)}
+	var last *lane
+	for i := range ts {
+		l, _ := ts[i].Lane.(*lane)
+		if l != last && last != nil {
+			last.settled() // once for all tokens of a lane in a row
+			last = nil
+		}
+		if l == nil || l.consumer != c {
+			f.stale(i, l)
+			continue
+		}
+		if err := c.settle(ctx, v, l, ts[i].Seq); err == errStale {
+			f.stale(i, l)
+		} else if err != nil {
+			f.add(i, err)
+		}
+		last = l
+	}
+	if last != nil {
+		last.settled()
+	}
+	return f.err()
+}
+
+// errStale is settle's word for ErrStale: Settle says for which topic.
+var errStale = stagebus.ErrStale
+
+func (c *consumer) settle(ctx context.Context, v stagebus.Verdict, l *lane, seq int64) error {
+	switch v.Kind {
+	case stagebus.KindDone:
+		if !l.ledger.Settle(seq) {
+			return errStale
+		}
+		return nil
+	case stagebus.KindRelease:
+		if !l.release(seq) {
+			return errStale
+		}
+		return nil
+	case stagebus.KindRetry, stagebus.KindReject:
+		offset, ok := l.ledger.Claim(seq)
+		if !ok {
+			return errStale
+		}
+		if v.Kind == stagebus.KindRetry {
+			l.cursor.retry(offset, v.After)
+		} else if err := c.reject(ctx, l, offset, v.Reason); err != nil {
+			l.ledger.Unclaim(seq)
+			return err
+		}
+		l.ledger.Settle(seq)
+		return nil
+	default:
+		return &stagebus.InvalidError{Field: "Verdict.Kind", Value: itoa(int(v.Kind)), Reason: "unknown: use Done, Release, Retry or Reject"}
+	}
+}
+
+// reject appends a dead letter for the message at offset of l, which the caller has claimed.
+func (c *consumer) reject(ctx context.Context, l *lane, offset int64, reason string) error {
+	g := l.cursor.g
+	name := stagebus.DeadLetterTopic(g.t.name, g.name)
+	if err := stagebus.CheckTopic(name); err != nil {
+		return err // the name would be too long
+	}
+	r, origin := l.cursor.partition.at(offset), l.cursor.origin(offset)
+	now := time.Now()
+	m := r.Message
+	m.Topic = name
+	m.Headers = deadHeaders(m.Headers, [...]string{
+		stagebus.HeaderDeadReason, cut(reason, 1<<10),
+		stagebus.HeaderDeadTopic, origin.Topic,
+		stagebus.HeaderDeadPartition, itoa(origin.Partition),
+		stagebus.HeaderDeadOffset, itoa(origin.Offset),
+		stagebus.HeaderDeadGroup, g.name,
+		stagebus.HeaderDeadAttempt, itoa(r.attempt()),
+		stagebus.HeaderDeadTime, now.UTC().Format(time.RFC3339Nano),
+	})
+	t, err := c.d.room(ctx, "reject", name, true, load{1, int64(m.Size())})
+	if err != nil {
+		return err
+	}
+	if l.sealed { // while it waited
+		return errStale
+	}
+	t.append(t.choose(&m), m)
+	return nil
+}
+
+// deadHeaders returns h with the pairs of name and value at its end, in an array of its own. Those of an earlier rejection go.
+func deadHeaders(h stagebus.Headers, pairs [14]string) stagebus.Headers {
+	out := make(stagebus.Headers, 0, len(h)+len(pairs)/2)
+	for _, x := range h {
+		dead := false
+		for i := 0; i < len(pairs); i += 2 {
+			dead = dead || x.Key == pairs[i]
+		}
+		if !dead {
+			out = append(out, x)
+		}
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		out = append(out, stagebus.Header{Key: pairs[i], Value: pairs[i+1]})
+	}
+	return out
+}
+
+// cut shortens s to n bytes and doesn't leave half a character.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}
+
+// failures collects the errors of one Settle.
+type failures struct {
+	c      *consumer
+	n      int
+	batch  *stagebus.BatchError
+	stales int64
+}
+
+func (f *failures) add(i int, err error) {
+	if f.batch == nil {
+		f.batch = &stagebus.BatchError{Errs: make([]error, f.n)}
+	}
+	f.batch.Errs[i] = err
+}
+
+// stale notes token i, of lane l (nil for a foreign one), and tells the hook of the first.
+func (f *failures) stale(i int, l *lane) {
+	topic := strings.Join(f.c.o.Topics, ",")
+	if l != nil {
+		topic = l.Info().Topic
+	}
+	f.add(i, f.c.d.fail("settle", topic, stagebus.ErrStale, nil, "drop the result: unless it was settled, the message comes again"))
+	f.stales++
+}
+
+func (f *failures) err() error {
+	if f.batch == nil {
+		return nil
+	}
+	if f.stales > 0 {
+		f.c.d.store.emit(f.c.d, stagebus.Event{Kind: stagebus.EventStale, Group: f.c.o.Group, N: f.stales})
+	}
+	return f.batch
+}
