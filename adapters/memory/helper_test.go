@@ -110,14 +110,8 @@ func receive(t testing.TB, c stagebus.Consumer, n int) []stagebus.Delivery {
 // nothing checks that no delivery is there now. Appends and settlements take effect before they return, so there is nothing to wait for.
 func nothing(t testing.TB, c stagebus.Consumer) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(within(t))
 	var dst [1]stagebus.Delivery
-	got := make(chan error, 1)
-	go func() {
-		_, err := c.Receive(&lastLook{Context: ctx, cancel: cancel}, dst[:])
-		got <- err
-	}()
-	if err := <-got; !errors.Is(err, context.Canceled) {
+	if _, err := c.Receive(newLastLook(t), dst[:]); !errors.Is(err, context.Canceled) {
 		t.Fatalf("received %q at %v (error %v), want nothing", dst[0].Body, dst[0].Position, err)
 	}
 }
@@ -127,6 +121,11 @@ type lastLook struct {
 	context.Context
 	cancel context.CancelFunc
 	once   sync.Once
+}
+
+func newLastLook(t testing.TB) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	return &lastLook{Context: ctx, cancel: cancel}
 }
 
 func (l *lastLook) Done() <-chan struct{} {

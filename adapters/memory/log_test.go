@@ -1,0 +1,80 @@
+package memory
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stagebus/stagebus"
+)
+
+// The values are those of Kafka's own UtilsTest.
+func TestMurmur2(t *testing.T) {
+	for in, want := range map[string]int32{
+		"21":                         -973932308,
+		"foobar":                     -790332482,
+		"a-little-bit-long-string":   -985981536,
+		"a-little-bit-longer-string": -1486304829,
+		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+		"abc": 479470107,
+		"":    275646681,
+	} {
+		if got := int32(murmur2([]byte(in))); got != want {
+			t.Errorf("murmur2(%q) is %d, want %d", in, got, want)
+		}
+	}
+}
+
+func TestSearch(t *testing.T) {
+	p := &partition{}
+	epoch := time.Unix(0, 0)
+	for i := range 6 {
+		p.push(stagebus.Message{Time: epoch.Add(time.Duration(i) * time.Second)}, nil)
+	}
+	p.drop()
+	for _, c := range []struct {
+		s    stagebus.Start
+		want int64
+	}{
+		{stagebus.Start{}, 1},
+		{stagebus.Start{Kind: stagebus.StartEarliest}, 1},
+		{stagebus.Start{Kind: stagebus.StartLatest}, 6},
+		{stagebus.Start{Kind: stagebus.StartOffset, Offset: 0}, 1},
+		{stagebus.Start{Kind: stagebus.StartOffset, Offset: 3}, 3},
+		{stagebus.Start{Kind: stagebus.StartOffset, Offset: 1 << 60}, 6},
+		{stagebus.Start{Kind: stagebus.StartTime}, 1},
+		{stagebus.Start{Kind: stagebus.StartTime, Time: epoch.Add(2 * time.Second)}, 2},
+		{stagebus.Start{Kind: stagebus.StartTime, Time: epoch.Add(2*time.Second + 1)}, 3},
+		{stagebus.Start{Kind: stagebus.StartTime, Time: epoch.Add(time.Hour)}, 6},
+	} {
+		if got := p.search(c.s); got != c.want {
+			t.Errorf("%+v begins at %d, want %d", c.s, got, c.want)
+		}
+	}
+}
+
+// A log that is pushed to and dropped from keeps its offsets and its sums over any number of turns of the ring.
+func TestRing(t *testing.T) {
+	p := &partition{}
+	for i := range int64(1000) {
+		p.push(stagebus.Message{Body: make([]byte, i%7)}, nil)
+		if p.next-p.first > 70 {
+			p.drop()
+		}
+		var want load
+		for o := max(p.first, p.next-5); o < p.next; o++ {
+			if p.at(o).size != o%7 {
+				t.Fatalf("offset %d has %d bytes", o, p.at(o).size)
+			}
+			want.add(load{1, o % 7})
+		}
+		if got := p.held(max(p.first, p.next-5)); got != want {
+			t.Fatalf("held %v, want %v", got, want)
+		}
+	}
+	if len(p.ring) != 128 {
+		t.Errorf("71 records need a ring of %d", len(p.ring))
+	}
+	if got := p.held(p.next); got != (load{}) {
+		t.Errorf("held %v at the end", got)
+	}
+}
