@@ -1,0 +1,97 @@
+// Package adapters opens a broker of any kind from its URL, so that a program is configured for RabbitMQ, Kafka or memory by one
+// string. Programs that use one kind only may import its package instead and spare the other clients.
+package adapters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/internal/urlparam"
+	"github.com/stagebus/stagebus/adapters/memory"
+)
+
+// Options configure what a URL doesn't. The zero value is usable.
+type Options struct {
+	// Stack wraps every producer and consumer.
+	Stack stagebus.Stack
+	// Hook receives what happens inside the adapter.
+	Hook stagebus.Hook
+}
+
+// pingTimeout bounds Open when its context has no deadline.
+const pingTimeout = 30 * time.Second
+
+var schemes = map[string]func(*url.URL, Options) (*stagebus.Broker, error){
+	"memory": func(u *url.URL, o Options) (*stagebus.Broker, error) {
+		return memory.Open(u, memory.Options{Stack: o.Stack, Hook: o.Hook})
+	},
+}
+
+// Open returns the broker that a URL names, once it has answered a ping:
+//
+//	amqp://user:password@host:5672/vhost     RabbitMQ, amqps:// with TLS
+//	kafka://host:9092,host:9092              Kafka, kafkas:// with TLS
+//	memory:// and memory://NAME              inside the process
+//
+// The parameters after "?" are those of each adapter's ParseURL. The ping is bounded by ctx, or by 30 s if ctx has no deadline.
+//
+// A URL that can't be right is a *[stagebus.InvalidError], which names the nearest known scheme or parameter; a broker that can't be
+// reached is [stagebus.ErrUnavailable], wrong credentials are [stagebus.ErrAuth]. No error shows the password. Nothing stays open after
+// an error; the caller closes the Broker otherwise. Open is safe for concurrent use.
+func Open(ctx context.Context, rawURL string, o Options) (*stagebus.Broker, error) {
+	u, err := parse(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	b, err := schemes[u.Scheme](u, o)
+	if err != nil {
+		return nil, err
+	}
+	ping := ctx
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ping, cancel = context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+	}
+	if err := b.Ping(ping); err != nil {
+		// The context has ended if the broker didn't answer: closing what never connected needs no patience.
+		shut, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return nil, errors.Join(err, b.Close(shut))
+	}
+	return b, nil
+}
+
+// parse never shows what url.Parse says: its errors quote the URL or a part of it, and a password with a "/" in it looks like a port.
+func parse(raw string) (*url.URL, error) {
+	known := slices.Sorted(maps.Keys(schemes))
+	scheme, _, ok := strings.Cut(raw, "://")
+	if !ok {
+		return nil, &stagebus.InvalidError{Field: "URL", Reason: "it begins with " + strings.Join(known, "://, ") + "://"}
+	}
+	if schemes[strings.ToLower(scheme)] == nil {
+		if strings.ContainsAny(scheme, ":@/ ") { // it is no scheme, and may be anything
+			scheme = ""
+		}
+		reason := "unknown; known are " + strings.Join(known, ", ")
+		if near := urlparam.Nearest(scheme, known); near != "" {
+			reason = fmt.Sprintf("unknown; did you mean %q?", near)
+		}
+		return nil, &stagebus.InvalidError{Field: "URL scheme", Value: scheme, Reason: reason}
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, &stagebus.InvalidError{
+			Field: "URL", Value: scheme + "://…",
+			Reason: "it is SCHEME://[USER:PASSWORD@]HOST[:PORT][/…], and special characters in the name and the password are written %XX (/ is %2F, @ is %40, % is %25)",
+		}
+	}
+	return u, nil
+}

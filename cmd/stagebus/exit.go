@@ -1,0 +1,57 @@
+package main
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+)
+
+// The exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1 // the broker or a message failed
+	exitUsage   = 2 // the command line is wrong: nothing was done
+	exitShort   = 3 // the end, or the time-out, came before the asked count
+)
+
+var (
+	errInterrupted = errors.New("stopped by a signal")
+	// errReaderLeft: whoever read our standard output has what it wanted. Not a failure.
+	errReaderLeft = errors.New("the reader of standard output has left")
+)
+
+// usageError is what the user typed wrong.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usage(s string) error { return &usageError{errors.New(s)} }
+
+// shortError says that fewer messages came than were asked for.
+type shortError struct{ reason string }
+
+func (e *shortError) Error() string { return e.reason }
+
+func exitCode(err error) int {
+	var wrong *usageError
+	var short *shortError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &wrong):
+		return exitUsage
+	case errors.As(err, &short):
+		return exitShort
+	}
+	return exitFailure
+}
+
+var userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"]*@`)
+
+// oneLine makes s fit for standard error: one line, and no credentials whatever part of a command line a URL was typed into.
+func oneLine(s string) string {
+	s = strings.TrimSpace(s)
+	s = strings.NewReplacer("\n\n", "; ", "\n", "; ", "\r", "", "\t", " ").Replace(s)
+	return userinfo.ReplaceAllString(s, "$1")
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/stagebus/stagebus"
+)
+
+// input yields messages in order. It is used by one goroutine.
+type input interface {
+	// next waits for a message. io.EOF is the end, any other error is final.
+	next() (item, error)
+	// ready tells whether next would return without waiting for anybody.
+	ready() bool
+}
+
+// item is a message and where it came from, for errors.
+type item struct {
+	stagebus.Message
+	from origin
+}
+
+// origin is a place in the input.
+type origin struct {
+	file string // empty: standard input, or an argument if line is 0 as well
+	line int    // from 1; 0: all of the file
+}
+
+func (o origin) String() string {
+	switch {
+	case o.file == "" && o.line == 0:
+		return ""
+	case o.file == "":
+		return fmt.Sprintf("line %d", o.line)
+	case o.line == 0:
+		return fmt.Sprintf("%q", o.file)
+	}
+	return fmt.Sprintf("%q line %d", o.file, o.line)
+}
+
+// wrap says where err happened.
+func (o origin) wrap(err error) error {
+	if s := o.String(); s != "" {
+		return fmt.Errorf("%s: %w", s, err)
+	}
+	return err
+}
+
+// single is an input of one message.
+type single struct {
+	item
+	done bool
+}
+
+func (s *single) next() (item, error) {
+	if s.done {
+		return item{}, io.EOF
+	}
+	s.done = true
+	return s.item, nil
+}
+
+func (s *single) ready() bool { return true }
+
+// lines reads one message from each line, of any length up to max. A last line without a line feed is a line; an empty line is an
+// empty body, but nothing where lines are records.
+type lines struct {
+	file    string
+	r       *bufio.Reader
+	max     int
+	records bool
+	n       int // lines read
+}
+
+func newLines(file string, r io.Reader, limit int, records bool) *lines {
+	return &lines{file: file, r: bufio.NewReaderSize(r, 64<<10), max: limit, records: records}
+}
+
+func (l *lines) next() (item, error) {
+	for {
+		line, err := l.read()
+		at := origin{l.file, l.n}
+		switch {
+		case errors.Is(err, io.EOF):
+			return item{}, io.EOF
+		case err != nil:
+			return item{}, at.wrap(err)
+		case !l.records:
+			return item{stagebus.Message{Body: line}, at}, nil
+		case len(bytes.TrimSpace(line)) == 0:
+			continue
+		}
+		m, err := decodeRecord(line)
+		if err != nil {
+			return item{}, at.wrap(err)
+		}
+		return item{m, at}, nil
+	}
+}
+
+// read returns a line without its line feed, in memory of its own.
+func (l *lines) read() ([]byte, error) {
+	l.n++
+	line := []byte{} // an empty line is an empty body, and nil would be a tombstone
+	for {
+		part, err := l.r.ReadSlice('\n')
+		if len(line)+len(bytes.TrimSuffix(part, []byte("\n"))) > l.max {
+			return nil, tooLong(l.max)
+		}
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			return line[:len(line)-1], nil
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(line) > 0:
+			return line, nil
+		default:
+			return nil, err
+		}
+	}
+}
+
+func (l *lines) ready() bool {
+	b, _ := l.r.Peek(l.r.Buffered()) // never waits: it is there
+	return bytes.IndexByte(b, '\n') >= 0
+}
+
+func tooLong(limit int) error {
+	return fmt.Errorf("longer than %d bytes: raise --max-bytes", limit)
+}
+
+// files reads one file after the other: each is a message, or has records on its lines.
+type files struct {
+	names   []string
+	max     int
+	records bool
+	current *lines
+	file    *os.File // of current
+}
+
+func (f *files) next() (item, error) {
+	for {
+		if f.current != nil {
+			it, err := f.current.next()
+			if !errors.Is(err, io.EOF) {
+				return it, err
+			}
+			f.current = nil
+			if err := f.file.Close(); err != nil {
+				return item{}, err
+			}
+		}
+		if len(f.names) == 0 {
+			return item{}, io.EOF
+		}
+		name := f.names[0]
+		f.names = f.names[1:]
+		file, err := os.Open(name)
+		if err != nil {
+			return item{}, err
+		}
+		if !f.records {
+			return f.whole(name, file)
+		}
+		f.current, f.file = newLines(name, file, f.max, true), file
+	}
+}
+
+func (f *files) whole(name string, file *os.File) (item, error) {
+	defer file.Close() //nolint:errcheck // it was only read
+	at := origin{file: name}
+	body, err := io.ReadAll(io.LimitReader(file, int64(f.max)+1))
+	if err == nil && len(body) > f.max {
+		err = tooLong(f.max)
+	}
+	if err != nil {
+		return item{}, at.wrap(err)
+	}
+	return item{stagebus.Message{Body: body}, at}, nil
+}
+
+// ready is true: files are not waited for.
+func (f *files) ready() bool { return true }

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"text/template"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/stagebus/stagebus"
+)
+
+// formatter appends a delivery to b as it is printed.
+type formatter func(b *bytes.Buffer, d *stagebus.Delivery) error
+
+// formatter returns what --format and --template say.
+func (o *consumeFlags) formatter(terminal bool) (formatter, error) {
+	switch {
+	case o.template != "" && o.format != "" && o.format != "template":
+		return nil, fmt.Errorf("--template with --format %s: leave out one of them", o.format)
+	case o.format == "template" && o.template == "":
+		return nil, errors.New("--format template needs --template, such as '{{.Key}} {{.Body}}'")
+	case o.template != "":
+		return templated(o.template)
+	case o.format == "json":
+		return func(b *bytes.Buffer, d *stagebus.Delivery) error {
+			r := deliveryRecord(d)
+			return encodeRecord(b, &r)
+		}, nil
+	case o.format == "" && terminal:
+		return cautious, nil
+	case o.format == "", o.format == "raw":
+		return raw, nil
+	}
+	return nil, fmt.Errorf("--format %q: it is raw, json or template", o.format)
+}
+
+func raw(b *bytes.Buffer, d *stagebus.Delivery) error {
+	b.Write(d.Body)
+	b.WriteByte('\n')
+	return nil
+}
+
+// cautious is raw for a terminal, which control characters of a body would command.
+func cautious(b *bytes.Buffer, d *stagebus.Delivery) error {
+	if printable(d.Body) {
+		return raw(b, d)
+	}
+	fmt.Fprintf(b, "(%d bytes that aren't text: --format raw prints them as they are, --format json in base64)\n", len(d.Body))
+	return nil
+}
+
+func printable(body []byte) bool {
+	return utf8.Valid(body) && !bytes.ContainsFunc(body, func(r rune) bool {
+		return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
+	})
+}
+
+// view is what a template sees.
+type view struct {
+	Topic                                                                                     string
+	Partition                                                                                 int32
+	Offset                                                                                    int64
+	Key, Body                                                                                 string
+	Headers                                                                                   stagebus.Headers
+	Time                                                                                      time.Time
+	ID, Source, Type, Subject, ContentType, ContentEncoding, CorrelationID, ReplyTo, Audience string
+	Deadline                                                                                  time.Time
+	Priority                                                                                  uint8
+	Attempt                                                                                   int
+	Redelivered                                                                               bool
+	Error                                                                                     string
+}
+
+func newView(d *stagebus.Delivery) *view {
+	v := &view{
+		Topic: d.Topic, Partition: d.Position.Partition, Offset: d.Position.Offset, Key: string(d.Key), Body: string(d.Body),
+		Headers: d.Headers, Time: d.Time, ID: d.ID, Source: d.Source, Type: d.Type, Subject: d.Subject, ContentType: d.ContentType,
+		ContentEncoding: d.ContentEncoding, CorrelationID: d.CorrelationID, ReplyTo: d.ReplyTo, Audience: d.Audience,
+		Deadline: d.Deadline, Priority: d.Priority, Attempt: d.Attempt, Redelivered: d.Redelivered,
+	}
+	if d.Err != nil {
+		v.Error = d.Err.Error()
+	}
+	return v
+}
+
+func templated(text string) (formatter, error) {
+	var current *view // for the header function; templates run one after the other
+	t, err := template.New("--template").Funcs(template.FuncMap{
+		"header": func(name string) string { v, _ := current.Headers.Get(name); return v },
+		"base64": func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
+		"json": func(v any) (string, error) {
+			b, err := json.Marshal(v)
+			return string(b), err
+		},
+	}).Parse(text)
+	if err == nil {
+		// A field that doesn't exist is found when a template runs: better before the first message than at it.
+		current = &view{}
+		err = t.Execute(io.Discard, current)
+	}
+	if err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "template: "))
+	}
+	return func(b *bytes.Buffer, d *stagebus.Delivery) error {
+		current = newView(d)
+		err := t.Execute(b, current)
+		b.WriteByte('\n')
+		return err
+	}, nil
+}
+
+// printer writes deliveries and knows which of them are out.
+type printer struct {
+	out    io.Writer
+	format formatter
+	pipe   *pipe // not nil: wait until the reader has taken each message
+	buf    bytes.Buffer
+	ends   []int // of the messages in buf
+}
+
+// newPrinter returns a printer to out. settles: what is printed is lost to others, so it matters whether it has been read.
+func newPrinter(out io.Writer, format formatter, settles bool) *printer {
+	p := &printer{out: out, format: format}
+	if settles {
+		p.pipe = newPipe(out)
+	}
+	return p
+}
+
+// writeBytes bounds what is formatted before it is written.
+const writeBytes = 1 << 20
+
+// print writes one or more of ds and returns how many are out: all of their bytes written and, in a pipe, taken. After an error the
+// rest is not out, though a part of the next may be.
+func (p *printer) print(ctx context.Context, ds []stagebus.Delivery) (int, error) {
+	p.buf.Reset()
+	p.ends = p.ends[:0]
+	var failure error
+	for i := range ds {
+		start := p.buf.Len()
+		if err := p.format(&p.buf, &ds[i]); err != nil {
+			p.buf.Truncate(start)
+			failure = fmt.Errorf("print a message of %q: %w", ds[i].Topic, err)
+			break
+		}
+		p.ends = append(p.ends, p.buf.Len())
+		if p.pipe != nil || p.buf.Len() >= writeBytes {
+			break
+		}
+	}
+	written, err := p.out.Write(p.buf.Bytes())
+	if err == nil && p.pipe != nil && len(p.ends) > 0 {
+		err = p.pipe.taken(ctx)
+		if err != nil {
+			written = 0
+		}
+	}
+	if p.buf.Cap() > 4*writeBytes {
+		p.buf = bytes.Buffer{} // one huge message must not be remembered for ever
+	}
+	n := 0
+	for n < len(p.ends) && p.ends[n] <= written {
+		n++
+	}
+	if err != nil {
+		failure = outputError(err)
+	}
+	return n, failure
+}
+
+// outputError tells a reader who has seen enough from a write that failed.
+func outputError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrClosedPipe):
+		return errReaderLeft
+	case errors.Is(err, errInterrupted):
+		return err
+	}
+	return fmt.Errorf("standard output: %w", err)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// program is one run of the command, apart from the process, so that tests run it whole.
+type program struct {
+	streams
+	ran bool // a command's own code was reached: errors before it are the command line's
+
+	broker         string
+	connectTimeout time.Duration
+	quiet          bool
+}
+
+// run executes a command line and returns its exit code. Ending ctx is the first signal: take in nothing more, finish what was
+// begun. It may be called concurrently. After an interrupted publish, a goroutine may be left in a read of s.in that nothing can wake.
+func run(ctx context.Context, args []string, s streams) int {
+	s.err = &syncWriter{w: s.err} // events of adapters come from their goroutines
+	p := &program{streams: s}
+	root := p.command()
+	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil || errors.Is(err, errReaderLeft) {
+		return exitOK
+	}
+	if !p.ran {
+		err = &usageError{err}
+	}
+	hint := ""
+	if !p.ran {
+		hint = " (see stagebus --help)"
+	}
+	fmt.Fprintf(s.err, "stagebus: %s%s\n", oneLine(err.Error()), hint)
+	return exitCode(err)
+}
+
+func (p *program) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "stagebus",
+		Short: "Publish and consume messages over RabbitMQ and Kafka",
+		Long: `stagebus publishes and consumes messages over RabbitMQ and Kafka brokers, with the same commands for both.
+
+The broker is a URL, in --broker or in STAGEBUS_BROKER (where a password is not shown by ps):
+  amqp://guest:guest@localhost:5672/    RabbitMQ; amqps:// with TLS
+  kafka://localhost:9092                Kafka, several hosts with commas; kafkas:// with TLS
+  memory://                             inside this process, to try a command
+
+Data goes to standard output, all else to standard error.
+Exit codes: 0 done; 1 the broker or a message failed; 2 the command line is wrong;
+3 consume ended before it had the messages that --count asked for.
+The first interrupt stops in order, the second at once.`,
+		SilenceErrors: true, // run prints them, on one line
+		SilenceUsage:  true,
+		Args:          noSuchCommand,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.versionCommand())
+	return root
+}
+
+// noSuchCommand is for commands that are nothing without a subcommand.
+func noSuchCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	s := fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		s += fmt.Sprintf("; did you mean %q?", near[0])
+	}
+	return errors.New(s)
+}
+
+// does wraps a command's code.
+func (p *program) does(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		p.ran = true
+		return f(c.Context(), args)
+	}
+}
+
+// notef says something on standard error that isn't an error.
+func (p *program) notef(format string, args ...any) {
+	if !p.quiet {
+		fmt.Fprintf(p.err, "stagebus: %s\n", oneLine(fmt.Sprintf(format, args...)))
+	}
+}
+
+type syncWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *syncWriter) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/stagebus/stagebus"
+)
+
+func (p *program) topicsCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "topics",
+		Short: "List, describe, declare and delete topics",
+		Args:  noSuchCommand,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	p.brokerFlags(c)
+	c.AddCommand(p.topicsListCommand(), p.topicsDescribeCommand(), p.topicsDeclareCommand(), p.topicsDeleteCommand())
+	return c
+}
+
+func (p *program) topicsListCommand() *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List topics, one a line",
+		Long: `list prints the names of the topics, with what the broker says of them without asking for each. The text is for
+people and may change; the JSON, one object a line, stays.`,
+		Args: cobra.NoArgs,
+	}
+	formatFlag(c, &format)
+	c.RunE = p.does(func(ctx context.Context, _ []string) error {
+		return p.admin(ctx, func(ctx context.Context, a stagebus.Admin) error {
+			if err := checkFormat(format); err != nil {
+				return err
+			}
+			infos, err := a.List(ctx)
+			if err != nil {
+				return err
+			}
+			slices.SortFunc(infos, func(a, b stagebus.TopicInfo) int { return strings.Compare(a.Name, b.Name) })
+			if format == "json" {
+				return p.printJSON(infos)
+			}
+			var b bytes.Buffer
+			w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+			for _, i := range infos {
+				fmt.Fprintf(w, "%s\t%s\n", i.Name, i.Kind)
+			}
+			return p.printText(w, &b)
+		})
+	})
+	return c
+}
+
+func (p *program) topicsDescribeCommand() *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use:   "describe TOPIC...",
+		Short: "Show partitions, groups and how far they are",
+		Long: `describe prints each topic's partitions with the offset of the first message kept and of the next one sent, and its
+groups with their depth, the messages that they have not settled yet. The text is for people and may change; the JSON, one
+object a line, stays.`,
+		Args: cobra.MinimumNArgs(1),
+	}
+	formatFlag(c, &format)
+	c.RunE = p.does(func(ctx context.Context, topics []string) error {
+		return p.admin(ctx, func(ctx context.Context, a stagebus.Admin) error {
+			if err := checkFormat(format); err != nil {
+				return err
+			}
+			var infos []stagebus.TopicInfo
+			for _, t := range topics {
+				info, err := a.Describe(ctx, t)
+				if err != nil {
+					return err
+				}
+				infos = append(infos, info)
+			}
+			if format == "json" {
+				return p.printJSON(infos)
+			}
+			var b bytes.Buffer
+			w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+			for _, i := range infos {
+				describe(w, i)
+			}
+			return p.printText(w, &b)
+		})
+	})
+	return c
+}
+
+func describe(w io.Writer, i stagebus.TopicInfo) {
+	fmt.Fprintf(w, "%s (%s)\n", i.Name, i.Kind) // no tab: its length is not that of a column
+	for _, part := range i.Partitions {
+		fmt.Fprintf(w, "  partition %d\tfirst %d\tnext %d\n", part.ID, part.First, part.Next)
+	}
+	for _, g := range i.Groups {
+		fmt.Fprintf(w, "  group %s\tdepth %d\tmembers %d\n", g.Name, g.Depth, g.Members)
+	}
+}
+
+func (p *program) topicsDeclareCommand() *cobra.Command {
+	var spec stagebus.TopicSpec
+	c := &cobra.Command{
+		Use:   "declare TOPIC...",
+		Short: "Make topics that don't exist",
+		Long: `declare makes topics, and on RabbitMQ the queues of their groups, which keep messages from then on. What exists already
+is fine if it has the same properties, and an error if not.`,
+		Example: `  stagebus topics declare prompts --partitions 4
+  stagebus topics declare prompts --group trainer --group archive`,
+		Args: cobra.MinimumNArgs(1),
+	}
+	f := c.Flags()
+	f.IntVar(&spec.Partitions, "partitions", 0, "number of partitions (default: the broker's)")
+	f.StringArrayVar(&spec.Groups, "group", nil, "`group` besides the default one; may be repeated")
+	f.StringToStringVar(&spec.Config, "config", nil, "the broker's own setting as `name=value`; may be repeated")
+	c.RunE = p.does(func(ctx context.Context, topics []string) error {
+		return p.admin(ctx, func(ctx context.Context, a stagebus.Admin) error {
+			for _, t := range topics {
+				spec.Name = t
+				if err := a.Declare(ctx, spec); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	return c
+}
+
+func (p *program) topicsDeleteCommand() *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use:   "delete TOPIC...",
+		Short: "Delete topics with their messages",
+		Long: `delete removes topics, their messages and their groups' places; dead letters stay. Without --yes it only says what would
+go, and its exit code is 2.`,
+		Args: cobra.MinimumNArgs(1),
+	}
+	c.Flags().BoolVar(&yes, "yes", false, "delete")
+	c.RunE = p.does(func(ctx context.Context, topics []string) error {
+		return p.admin(ctx, func(ctx context.Context, a stagebus.Admin) error {
+			for _, t := range topics {
+				if yes {
+					if err := a.Delete(ctx, t); err != nil {
+						return err
+					}
+					continue
+				}
+				info, err := a.Describe(ctx, t)
+				if err != nil {
+					return err
+				}
+				p.notef("would delete %q: %s", t, contents(info))
+			}
+			if !yes {
+				return usage("nothing was deleted: add --yes")
+			}
+			return nil
+		})
+	})
+	return c
+}
+
+// contents says what a topic's end would cost.
+func contents(i stagebus.TopicInfo) string {
+	var s []string
+	var kept int64
+	for _, part := range i.Partitions {
+		kept += part.Next - part.First
+	}
+	if len(i.Partitions) > 0 {
+		s = append(s, fmt.Sprintf("%d messages", kept))
+	}
+	for _, g := range i.Groups {
+		s = append(s, fmt.Sprintf("group %s with %d unsettled", g.Name, g.Depth))
+	}
+	if len(s) == 0 {
+		return "empty"
+	}
+	return strings.Join(s, ", ")
+}
+
+// admin runs f with the broker's Admin.
+func (p *program) admin(ctx context.Context, f func(context.Context, stagebus.Admin) error) (err error) {
+	b, err := p.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer shut(b, &err)
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	err = f(ctx, b.Admin())
+	if errors.Is(err, stagebus.ErrInvalid) {
+		return &usageError{err} // nothing but the command line was given to it
+	}
+	return err
+}
+
+func formatFlag(c *cobra.Command, format *string) {
+	c.Flags().StringVar(format, "format", "text", "text or json")
+}
+
+func checkFormat(format string) error {
+	if format != "text" && format != "json" {
+		return usage(fmt.Sprintf("--format %q: it is text or json", format))
+	}
+	return nil
+}
+
+// topicRecord is the JSON of a topic. Its fields stay as they are.
+type topicRecord struct {
+	Name       string            `json:"name"`
+	Kind       string            `json:"kind,omitempty"`
+	Partitions []partitionRecord `json:"partitions,omitempty"`
+	Groups     []groupRecord     `json:"groups,omitempty"`
+}
+
+type partitionRecord struct {
+	ID    int32 `json:"id"`
+	First int64 `json:"first"`
+	Next  int64 `json:"next"`
+}
+
+type groupRecord struct {
+	Name    string `json:"name"`
+	Depth   int64  `json:"depth"`
+	Members int    `json:"members"`
+}
+
+func (p *program) printJSON(infos []stagebus.TopicInfo) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	for _, i := range infos {
+		r := topicRecord{Name: i.Name, Kind: i.Kind}
+		for _, part := range i.Partitions {
+			r.Partitions = append(r.Partitions, partitionRecord(part))
+		}
+		for _, g := range i.Groups {
+			r.Groups = append(r.Groups, groupRecord(g))
+		}
+		if err := e.Encode(r); err != nil {
+			return err
+		}
+	}
+	_, err := p.out.Write(b.Bytes())
+	return outputError(err)
+}
+
+func (p *program) printText(w *tabwriter.Writer, b *bytes.Buffer) error {
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := p.out.Write(b.Bytes())
+	return outputError(err)
+}
