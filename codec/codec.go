@@ -22,7 +22,7 @@ type Codec[T any] interface {
 
 	// Decode reads all of src, and nothing after it, into *v. It overwrites *v, doesn't merge, and leaves it as it was if there is an
 	// error, normally an *[Error] with the offset in src. src is not changed and *v shares no bytes with it. What a hostile src can make
-	// it allocate is bounded by a small multiple of len(src).
+	// it allocate is bounded by a multiple of len(src).
 	Decode(src []byte, v *T) error
 
 	// ContentType is the media type that is written to messages, such as "application/json". It may have parameters, and is always
