@@ -1,0 +1,92 @@
+package amqp
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+
+	"github.com/rabbitmq/amqp091-go"
+	"github.com/stagebus/stagebus"
+)
+
+// fail makes the error of one operation. A nil kind is told from the cause.
+func (c *config) fail(op, topic string, kind, cause error, do string) *stagebus.Error {
+	var done *stagebus.Error
+	if kind == nil && errors.As(cause, &done) {
+		kind, cause = done.Kind, done.Cause
+		if do == "" {
+			do = done.Do
+		}
+	}
+	if kind == nil {
+		var hint string
+		kind, hint = classify(cause)
+		if do == "" {
+			do = hint
+		}
+	}
+	return &stagebus.Error{Op: op, Broker: c.display, Topic: topic, Kind: kind, Cause: cause, Do: do}
+}
+
+// classify returns the kind of what the client library or the network said, by type and code, and what to do about it.
+func classify(err error) (kind error, do string) {
+	var certificate *tls.CertificateVerificationError
+	var alert tls.AlertError
+	var authority x509.UnknownAuthorityError
+	switch {
+	case errors.Is(err, stagebus.ErrClosed):
+		return stagebus.ErrClosed, ""
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return stagebus.ErrUnavailable, "is the broker running and reachable? give the call more time"
+	case errors.Is(err, amqp091.ErrCredentials):
+		return stagebus.ErrAuth, "check user and password; the user guest may log in from the broker's own host only"
+	case errors.Is(err, amqp091.ErrSASL):
+		return stagebus.ErrAuth, "the broker doesn't offer this auth_mechanism: enable it (rabbitmq-plugins enable rabbitmq_auth_mechanism_ssl for external)"
+	case errors.Is(err, amqp091.ErrVhost):
+		return stagebus.ErrAuth, "check the vhost's name and the user's permissions on it"
+	case errors.As(err, &certificate), errors.As(err, &authority):
+		return stagebus.ErrUnavailable, "the server's certificate isn't trusted: check cacertfile and server_name_indication"
+	case errors.As(err, &alert):
+		return stagebus.ErrAuth, "the broker refused the TLS handshake: check certfile and keyfile"
+	}
+	if e := exception(err); e != nil {
+		switch e.Code {
+		case amqp091.AccessRefused, amqp091.NotAllowed:
+			return stagebus.ErrAuth, "check the user's permissions (rabbitmqctl list_permissions) and the vhost's name"
+		case amqp091.NotFound:
+			return stagebus.ErrNotFound, "declare it first: stagebus topics declare"
+		case amqp091.ResourceLocked:
+			return stagebus.ErrConflict, "another connection has it for itself (exclusive)"
+		case amqp091.PreconditionFailed:
+			return stagebus.ErrConflict, ""
+		case amqp091.NotImplemented:
+			return stagebus.ErrUnsupported, ""
+		}
+	}
+	return stagebus.ErrUnavailable, "is the broker running and reachable?"
+}
+
+// exception returns the exception that the server raised, or nil if it didn't: a code that this side made up tells nothing.
+func exception(err error) *amqp091.Error {
+	var e *amqp091.Error
+	if errors.As(err, &e) && e != nil && e.Server {
+		return e
+	}
+	return nil
+}
+
+// code returns the code of the server's exception, or 0.
+func code(err error) int {
+	if e := exception(err); e != nil {
+		return e.Code
+	}
+	return 0
+}
+
+func (c *config) emit(e stagebus.Event) {
+	if e.Broker == "" {
+		e.Broker = c.display
+	}
+	c.Hook.Emit(e)
+}

@@ -1,0 +1,257 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rabbitmq/amqp091-go"
+	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/internal/ledger"
+)
+
+// lane is one consumer on one channel of one session: the span in which a delivery tag means one message. It is never mended: the next
+// channel numbers deliveries anew, and is another lane.
+type lane struct {
+	c     *consumer
+	place place
+	queue string // where it reads: p's, or one of its own
+	info  stagebus.LaneInfo
+	s     *session
+	ch    *amqp091.Channel
+	tag   string // of the consumer
+
+	deliveries <-chan amqp091.Delivery
+	cancelled  chan string         // the server ended the consumer
+	closed     chan *amqp091.Error // the channel ended
+
+	ledger   *ledger.Ledger[arrived]
+	draining chan struct{}
+	drain    sync.Once
+	ctx      context.Context // ends with the lane
+	cancel   context.CancelCauseFunc
+
+	mu    sync.Mutex
+	acks  []uint64 // settled by Done and not written
+	nacks []uint64 // given back and not written; in here before the ledger's mark can pass them
+	kick  chan struct{}
+	hurry chan struct{}
+
+	writing sync.Mutex // protects the following
+	behind  []uint64   // settled, but behind an open one
+	told    uint64     // the last that ack(multiple) named
+	gone    map[uint64]struct{}
+
+	retries map[string]string // of an ephemeral lane, under writing: its own retry queues, by step
+}
+
+// arrived is what the ledger pins.
+type arrived struct {
+	raw     *amqp091.Delivery
+	attempt int
+}
+
+// ackDelay is how long a settlement may wait for others, so that one frame tells of many.
+const ackDelay = 100 * time.Millisecond
+
+func (l *lane) Info() stagebus.LaneInfo   { return l.info }
+func (l *lane) Draining() <-chan struct{} { return l.draining }
+func (l *lane) Context() context.Context  { return l.ctx }
+
+func (l *lane) startDraining() { l.drain.Do(func() { close(l.draining) }) }
+
+// claim takes an open delivery for a settlement.
+func (l *lane) claim(seq int64) (arrived, bool) { return l.ledger.Claim(seq) }
+
+// done settles a claimed delivery; false: the lane ended meanwhile.
+func (l *lane) done(seq int64, a arrived) bool {
+	l.mu.Lock()
+	l.acks = append(l.acks, a.raw.DeliveryTag)
+	n := len(l.acks)
+	l.mu.Unlock()
+	ok := l.ledger.Settle(seq)
+	signal(l.kick)
+	if n >= l.c.ackBatch {
+		signal(l.hurry)
+	}
+	return ok
+}
+
+// release gives a claimed delivery back. The tag is noted before the ledger lets the mark pass it: an ack(multiple) that came first would take
+// the message away.
+func (l *lane) release(seq int64, a arrived) bool {
+	l.mu.Lock()
+	l.nacks = append(l.nacks, a.raw.DeliveryTag)
+	l.mu.Unlock()
+	ok := l.ledger.Drop(seq)
+	signal(l.kick)
+	signal(l.hurry)
+	return ok
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// tell is the goroutine that writes settlements, so that those who settle never wait for the socket.
+func (l *lane) tell() {
+	for {
+		select {
+		case <-l.kick:
+		case <-l.ctx.Done():
+			return
+		}
+		t := time.NewTimer(ackDelay)
+		select {
+		case <-t.C:
+		case <-l.hurry:
+		case <-l.ctx.Done():
+		}
+		t.Stop()
+		l.write(false)
+	}
+}
+
+// write tells the broker what was settled: what was given back one by one, then all up to the mark at once. What is settled behind an open one
+// waits for it, unless all is set or they get many: left unacknowledged they would use up the prefetch, and one slow message would
+// stop its queue. Errors mean that the channel has ended; what was not written then is counted when the lane ends.
+func (l *lane) write(all bool) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	m, _ := l.ledger.Mark() // before the lists are taken: they hold all that let it move
+	mark := uint64(max(m, 0))
+	l.mu.Lock()
+	nacks := l.nacks
+	l.nacks = nil
+	l.behind = append(l.behind, l.acks...)
+	l.acks = nil
+	l.mu.Unlock()
+
+	for i, tag := range nacks {
+		if l.ch.Nack(tag, false, true) != nil {
+			l.mu.Lock()
+			l.nacks = append(l.nacks, nacks[i:]...)
+			l.mu.Unlock()
+			return
+		}
+		l.gone[tag] = struct{}{}
+	}
+	// The tag that is named must itself be unacknowledged, or the broker ends the channel.
+	for last := mark; last > l.told; last-- {
+		if _, gone := l.gone[last]; gone {
+			continue
+		}
+		if l.ch.Ack(last, true) != nil {
+			return
+		}
+		break
+	}
+	for tag := l.told + 1; tag <= mark; tag++ {
+		delete(l.gone, tag)
+	}
+	l.told = max(l.told, mark)
+	rest := l.behind[:0]
+	for _, tag := range l.behind {
+		if tag > l.told {
+			rest = append(rest, tag)
+		}
+	}
+	l.behind = rest
+	if !all && len(rest) < l.c.ackBehind {
+		return
+	}
+	for i, tag := range rest {
+		if l.ch.Ack(tag, false) != nil {
+			l.behind = rest[i:]
+			return
+		}
+		l.gone[tag] = struct{}{}
+	}
+	l.behind = nil
+}
+
+// untold returns how many settlements were not written.
+func (l *lane) untold() int {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acks) + len(l.nacks) + len(l.behind)
+}
+
+// sync returns when the broker knows what was settled: a request on the same channel is answered after the acknowledgements before
+// it were read. Setting the prefetch again changes nothing.
+func (l *lane) sync(ctx context.Context) error {
+	return l.s.do(ctx, func() error {
+		l.write(true)
+		return l.ch.Qos(l.c.prefetch, 0, false)
+	}, nil)
+}
+
+// end seals the lane: its tokens are stale from now on.
+func (l *lane) end(cause error) {
+	if l.ctx.Err() != nil {
+		return
+	}
+	l.startDraining()
+	l.ledger.Seal()
+	l.cancel(stagebus.ErrStale)
+	l.c.remove(l, l.untold())
+	l.c.d.emit(stagebus.Event{
+		Kind: stagebus.EventRevoked, Topic: l.place.topic, Group: l.info.Group, N: l.info.Epoch, Err: cause,
+	})
+}
+
+// why returns what ended the deliveries.
+func (l *lane) why() error {
+	select {
+	case e := <-l.closed:
+		if e != nil {
+			return e
+		}
+	default:
+	}
+	select {
+	case _, ok := <-l.cancelled:
+		if ok {
+			return errCancelled
+		}
+	default:
+	}
+	if !l.s.alive() {
+		return l.s.err
+	}
+	return amqp091.ErrClosed
+}
+
+var errCancelled = errors.New("the broker ended the consumer: its queue was deleted or its node went away")
+
+// finish ends the lane in order: no more deliveries, time for the open ones, what was settled told, the rest given back.
+func (l *lane) finish(ctx context.Context, patience time.Duration) error {
+	// An error means that the lane ends by itself.
+	_ = l.s.try(ctx, func() error { return l.ch.Cancel(l.tag, false) }, nil)
+	l.startDraining()
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-l.ledger.Idle():
+	case <-l.ctx.Done():
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	err := l.s.try(ctx, func() error {
+		l.dropRetries()
+		l.write(true)
+		return l.ch.Close() // answered after the acknowledgements; unsettled ones go back to the queue
+	}, nil)
+	untold := l.untold()
+	l.end(stagebus.ErrClosed)
+	if err != nil && untold > 0 {
+		return l.c.d.fail("close", l.place.topic, stagebus.ErrStale, err, "settled messages whose acknowledgement was lost will be delivered again")
+	}
+	return nil
+}
