@@ -1,6 +1,6 @@
 module github.com/stagebus/stagebus/integration
 
-go 1.26
+go 1.26.0
 
 require (
 	github.com/moby/moby/api v1.56.1
