@@ -39,7 +39,7 @@ func EncodeAMQP(m *stagebus.Message, meta Meta, now time.Time) Properties {
 	own, listed := sorted(m.Headers)
 
 	p.Headers = make([]stagebus.Header, 0, len(own)+int(kinds))
-	plain := bare(m) && !hasSpecversion(own)
+	plain := bare(m)
 	for k := range kinds {
 		a := &table[k]
 		if a.field != nil && a.native != nil {
@@ -48,9 +48,14 @@ func EncodeAMQP(m *stagebus.Message, meta Meta, now time.Time) Properties {
 		if a.amqp == "" {
 			continue
 		}
-		if k == order && listed != "" {
-			p.Headers = append(p.Headers, stagebus.Header{Key: a.amqp, Value: listed})
-		} else if v, ok := value(m, meta, k, plain); ok {
+		v, ok := value(m, meta, k, plain)
+		switch {
+		case k == order:
+			v, ok = listed, listed != ""
+		case k == specversion && hasSpecversion(own): // or a reader would take m's headers for attributes
+			v, ok = "1.0", true
+		}
+		if ok {
 			p.Headers = append(p.Headers, stagebus.Header{Key: a.amqp, Value: v})
 		}
 	}
@@ -66,8 +71,8 @@ func EncodeAMQP(m *stagebus.Message, meta Meta, now time.Time) Properties {
 // value returns what is written for row k, and whether it is. plain: without CloudEvents headers.
 func value(m *stagebus.Message, meta Meta, k kind, plain bool) (string, bool) {
 	switch k {
-	case specversion:
-		return "1.0", !plain
+	case specversion: // names the whole a CloudEvent: strict readers refuse one without these three
+		return "1.0", m.ID != "" && m.Source != "" && m.Type != ""
 	case timeOf:
 		if plain {
 			return "", false
@@ -130,7 +135,7 @@ func expiration(deadline, now time.Time) string {
 	return strconv.FormatInt(ms, 10)
 }
 
-// hasSpecversion says that a reader would take hs for attributes without prefix, unless there is a specversion with one.
+// hasSpecversion says that a reader would take hs for Knative's attributes, unless there is a specversion with a prefix.
 func hasSpecversion(hs []stagebus.Header) bool {
 	return slices.ContainsFunc(hs, func(h stagebus.Header) bool { return isBareName(h.Key, specversion) })
 }

@@ -85,6 +85,24 @@ func full() stagebus.Message {
 	}
 }
 
+// A message with some attributes is no CloudEvent, and must not claim to be one: strict readers refuse an event without id, source or type.
+func TestSpecversionOnlyOnWholeEvents(t *testing.T) {
+	for _, c := range []struct {
+		m    stagebus.Message
+		want bool
+	}{
+		{stagebus.Message{ContentType: "text/plain"}, false},
+		{stagebus.Message{ID: "1", Source: "/s"}, false},
+		{stagebus.Message{ID: "1", Source: "/s", Type: "t"}, true},
+	} {
+		kafka := slices.ContainsFunc(kafkaHeaders(&c.m, Meta{}), func(h stagebus.Header) bool { return h.Key == "ce_specversion" })
+		amqp := slices.ContainsFunc(EncodeAMQP(&c.m, Meta{}, now).Headers, func(h stagebus.Header) bool { return h.Key == "cloudEvents_specversion" })
+		if kafka != c.want || amqp != c.want {
+			t.Errorf("%+v: specversion on Kafka %v, on AMQP %v", c.m, kafka, amqp)
+		}
+	}
+}
+
 func TestGoldenKafka(t *testing.T) {
 	m := full()
 	got := kafkaHeaders(&m, Meta{Attempt: 3, Due: noon})
