@@ -25,7 +25,7 @@ func ExampleEncodeKafka() {
 // What pika sends has native properties and nothing else.
 func ExampleDecodeAMQP() {
 	m := stagebus.Message{Body: []byte(`{"id": 1}`)}
-	_, err := envelope.DecodeAMQP(&m, envelope.Properties{MessageID: "42", Source: "/stage/tokenise", ContentType: "application/json"})
+	_, err := envelope.DecodeAMQP(&m, envelope.Properties{MessageID: "42", ContentType: "application/json"})
 	fmt.Println(m.ID, m.ContentType, err)
 	// Output: 42 application/json <nil>
 }
