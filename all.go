@@ -16,6 +16,9 @@ type Item struct {
 	settled bool
 }
 
+// Done settles the item now, with [Done]; a loop that is about to end needs it, since break gives the item back.
+func (i *Item) Done() error { return i.settle(Done) }
+
 // Retry settles the item with [Retry]. The loop goes on.
 func (i *Item) Retry(after time.Duration) error { return i.settle(Retry(after)) }
 
@@ -38,7 +41,7 @@ func (i *Item) settle(v Verdict) error {
 //		if err := handle(item.Message); err != nil { item.Retry(time.Second) }
 //	}
 //
-// Going to the next item settles this one with [Done], unless it was settled by its own Retry or Reject. One whose Err is set, and that
+// Going to the next item settles this one with [Done], unless its own Done, Retry or Reject did. One whose Err is set, and that
 // the loop didn't settle, is rejected with that reason: released, it would come again for ever. Break, return and panic give
 // the item back with [Release]. An error ends the loop: nil, err is the last pair. A closed consumer ends it without one.
 //
