@@ -96,6 +96,9 @@ func ExampleConsumer() {
 	}
 	reason, _ := dst[0].Headers.Get(stagebus.HeaderDeadReason)
 	fmt.Printf("%s: %s\n", dst[0].Body, reason)
+	if err := dead.Settle(ctx, stagebus.Done, dst[0].Token); err != nil { // what is open makes Close wait for its handler
+		log.Fatal(err)
+	}
 	// Output: bad: not good
 }
 
