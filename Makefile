@@ -1,0 +1,65 @@
+# make help lists the targets.
+
+GO ?= go
+# More arguments for go test, for example: make test FLAGS='-run TestLaw'
+FLAGS ?=
+FUZZTIME ?= 10s
+MODULES := . integration
+LINT_VERSION := v2.15.0
+LINT := bin/golangci-lint-$(LINT_VERSION)
+# What the race detector needs beside Go; integration/brokers sees to the brokers.
+CC_PACKAGES := gcc libc6-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help lint unit test long fuzz up down cc tools clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lint: $(LINT) ## formatting, go vet, tidy modules, golangci-lint
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted:"; echo "$$out"; exit 1; fi
+	@set -e; for m in $(MODULES); do \
+	  echo "lint $$m"; \
+	  (cd $$m && $(GO) vet ./... && $(GO) mod tidy -diff && $(CURDIR)/$(LINT) run ./...); \
+	done
+	@if command -v shellcheck >/dev/null; then shellcheck -x integration/brokers integration/broker/native/*.sh .ci/run; fi
+
+# In a file that carries its version, so that a new version is built; away from go.mod, whose users do not need it.
+$(LINT):
+	GOWORK=off GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv bin/golangci-lint $@
+
+unit: cc ## the library's tests alone, without brokers
+	env -u STAGEBUS_TEST_AMQP_URL -u STAGEBUS_TEST_KAFKA_URL $(GO) test -race -count=1 -timeout 10m $(FLAGS) ./...
+
+test: cc tools ## all tests, with brokers: the environment's, else Docker's, else native ones
+	bin/withbrokers bin/testreport .,integration -race -count=1 -timeout 30m $(FLAGS) ./...
+
+long: cc tools ## the same with the tests that take long
+	STAGEBUS_LONG=1 bin/withbrokers bin/testreport .,integration -race -count=1 -timeout 3h $(FLAGS) ./...
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@set -e; grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file func; do \
+	  dir=$$(dirname "$$file"); \
+	  echo "$$dir $${func#func }"; \
+	  (cd "$$dir" && $(GO) test -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZTIME) . </dev/null); \
+	done
+
+up: ## native brokers that stay; prints the variables that name them, for eval
+	@integration/brokers up
+
+down: ## ends them
+	@integration/brokers down
+
+cc:
+	@command -v $${CC:-gcc} >/dev/null || command -v cc >/dev/null || { \
+	  echo "the race detector needs a C compiler: installs $(CC_PACKAGES)" >&2; \
+	  sudo=; if [ "$$(id -u)" != 0 ]; then sudo='sudo -n'; fi; \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CC_PACKAGES) >&2; \
+	}
+
+tools:
+	cd integration && $(GO) build -buildvcs=false -o $(CURDIR)/bin/ ./broker/withbrokers ./broker/testreport
+
+clean: ## what make has built
+	rm -rf bin
