@@ -56,12 +56,8 @@ func (l *Ledger[T]) Add(mark int64, bytes int, v T) (seq int64, ok bool) {
 	if l.sealed {
 		return 0, false
 	}
-	if l.tail-l.head == int64(len(l.ring)) {
-		l.grow()
-	}
-	*l.at(l.tail) = entry[T]{value: v, mark: mark, bytes: bytes, since: time.Now()}
 	seq = l.tail << genBits
-	l.tail++
+	l.push(entry[T]{value: v, mark: mark, bytes: bytes, since: time.Now()})
 	l.n++
 	l.bytes += int64(bytes)
 	return seq, true
@@ -79,9 +75,12 @@ func (l *Ledger[T]) Advance(mark int64) {
 		l.take(mark)
 		return
 	}
-	if last := l.at(l.tail - 1); last.mark < mark {
-		last.mark = mark
+	if last := l.at(l.tail - 1); last.state == settled {
+		last.mark = max(last.mark, mark)
+		return
 	}
+	// An entry of its own: added to a delivery's mark, it would be lost when that is dropped.
+	l.push(entry[T]{mark: mark, state: settled})
 }
 
 // Claim takes an open delivery for a settlement that needs time: nobody else can settle it until Settle, Drop or Unclaim.
@@ -176,6 +175,14 @@ func (l *Ledger[T]) Seal() int {
 }
 
 func (l *Ledger[T]) at(i int64) *entry[T] { return &l.ring[i&int64(len(l.ring)-1)] }
+
+func (l *Ledger[T]) push(e entry[T]) {
+	if l.tail-l.head == int64(len(l.ring)) {
+		l.grow()
+	}
+	*l.at(l.tail) = e
+	l.tail++
+}
 
 func (l *Ledger[T]) find(seq int64) *entry[T] {
 	i := seq >> genBits

@@ -81,10 +81,11 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// Redact returns u without credentials and query, for errors and events.
+// Redact returns u without credentials and query, for errors and events. What follows a scheme without "//" isn't shown at all: in
+// "amqp:user:password@host" nothing tells the password from the rest.
 func Redact(u *url.URL) string {
 	c := *u
-	c.User, c.RawQuery, c.Fragment = nil, "", ""
+	c.User, c.Opaque, c.RawQuery, c.Fragment, c.RawFragment = nil, "", "", "", ""
 	return c.String()
 }
 
