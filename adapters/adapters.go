@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/amqp"
 	"github.com/stagebus/stagebus/adapters/internal/urlparam"
+	"github.com/stagebus/stagebus/adapters/kafka"
 	"github.com/stagebus/stagebus/adapters/memory"
 )
 
@@ -32,6 +34,26 @@ var schemes = map[string]func(*url.URL, Options) (*stagebus.Broker, error){
 	"memory": func(u *url.URL, o Options) (*stagebus.Broker, error) {
 		return memory.Open(u, memory.Options{Stack: o.Stack, Hook: o.Hook})
 	},
+	"amqp": openAMQP, "amqps": openAMQP,
+	"kafka": openKafka, "kafkas": openKafka,
+}
+
+func openAMQP(u *url.URL, o Options) (*stagebus.Broker, error) {
+	a, err := amqp.ParseURL(u)
+	if err != nil {
+		return nil, err
+	}
+	a.Stack, a.Hook = o.Stack, o.Hook
+	return amqp.New(a)
+}
+
+func openKafka(u *url.URL, o Options) (*stagebus.Broker, error) {
+	k, err := kafka.ParseURL(u)
+	if err != nil {
+		return nil, err
+	}
+	k.Stack, k.Hook = o.Stack, o.Hook
+	return kafka.New(k)
 }
 
 // Open returns the broker that a URL names, once it has answered a ping:

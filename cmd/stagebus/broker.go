@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,7 @@ func (p *program) open(ctx context.Context) (*stagebus.Broker, error) {
 	}
 	connect, cancel := context.WithTimeout(ctx, p.connectTimeout)
 	defer cancel()
-	b, err := adapters.Open(connect, raw, adapters.Options{Hook: p.event})
+	b, err := adapters.Open(connect, raw, adapters.Options{Hook: p.hook})
 	switch {
 	case err == nil:
 		return b, nil
@@ -53,8 +54,48 @@ func shut(b *stagebus.Broker, err *error) {
 	*err = errors.Join(*err, b.Close(ctx))
 }
 
-// event tells why nothing goes on.
-func (p *program) event(e stagebus.Event) {
+// events are what adapters say beside errors. While messages flow they are told at once: they explain why nothing goes on. Before,
+// when the broker is only asked something, they are held: a command that fails has its error to say, on one line.
+type events struct {
+	mu      sync.Mutex // protects the following
+	flowing bool
+	held    []stagebus.Event
+}
+
+const maxHeld = 16
+
+// hook is the stagebus.Hook.
+func (p *program) hook(e stagebus.Event) {
+	p.events.mu.Lock()
+	flowing := p.events.flowing
+	if !flowing && len(p.events.held) < maxHeld {
+		p.events.held = append(p.events.held, e)
+	}
+	p.events.mu.Unlock()
+	if flowing {
+		p.tell(e)
+	}
+}
+
+// flow begins to tell events. What was held is dropped: it was about questions that have been answered since.
+func (p *program) flow() {
+	p.events.mu.Lock()
+	defer p.events.mu.Unlock()
+	p.events.flowing, p.events.held = true, nil
+}
+
+// tellHeld says what an answer that was printed lacks.
+func (p *program) tellHeld() {
+	p.events.mu.Lock()
+	defer p.events.mu.Unlock()
+	for _, e := range p.events.held {
+		if e.Kind == stagebus.EventError && e.Err != nil {
+			p.notef("%v", e.Err)
+		}
+	}
+}
+
+func (p *program) tell(e stagebus.Event) {
 	switch e.Kind {
 	case stagebus.EventDisconnected:
 		p.notef("connection to %s lost, reconnecting: %v", e.Broker, e.Err)
@@ -65,7 +106,7 @@ func (p *program) event(e stagebus.Event) {
 	case stagebus.EventMissing:
 		p.notef("%q has vanished from %s, waiting for it", e.Topic, e.Broker)
 	case stagebus.EventError:
-		p.notef("%q at %s, trying again: %v", e.Topic, e.Broker, e.Err)
+		p.notef("trying again: %v", e.Err)
 	default:
 		// the rest is the ordinary course of things
 	}

@@ -101,6 +101,7 @@ func (p *program) consume(ctx context.Context, o *consumeFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	p.flow()
 	if note != "" {
 		p.notef("%s", note)
 	}
@@ -218,9 +219,5 @@ func (o *consumeFlags) end(ctx context.Context, b *stagebus.Broker, opts stagebu
 			e.idle = 5 * time.Second
 		}
 	}
-	err := e.look(ctx, b.Admin(), opts)
-	if errors.Is(err, stagebus.ErrNotFound) && o.create {
-		err = nil // it is made when the consumer opens, and empty
-	}
-	return e, err
+	return e, e.look(ctx, b.Admin(), opts)
 }

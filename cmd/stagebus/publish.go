@@ -99,6 +99,7 @@ func (p *program) publish(ctx context.Context, o *publishFlags, args []string) (
 	if err != nil {
 		return err
 	}
+	p.flow()
 	s := newSender(producer)
 	stopped := s.run(ctx, &batcher{in: in, fill: fill, copies: o.count, stamp: o.stamp})
 	published, failure := s.result()

@@ -19,6 +19,7 @@ type program struct {
 	broker         string
 	connectTimeout time.Duration
 	quiet          bool
+	events         events
 }
 
 // run executes a command line and returns its exit code. Ending ctx is the first signal: take in nothing more, finish what was

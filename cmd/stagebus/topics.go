@@ -201,6 +201,9 @@ func (p *program) admin(ctx context.Context, f func(context.Context, stagebus.Ad
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	err = f(ctx, b.Admin())
+	if err == nil {
+		p.tellHeld()
+	}
 	if errors.Is(err, stagebus.ErrInvalid) {
 		return &usageError{err} // nothing but the command line was given to it
 	}

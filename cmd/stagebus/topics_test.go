@@ -42,13 +42,15 @@ func TestEventsAreTold(t *testing.T) {
 		{stagebus.Event{Kind: stagebus.EventBlocked, Broker: "b", Err: os.ErrClosed}, "stagebus: b takes no messages for now: file already closed\n"},
 		{stagebus.Event{Kind: stagebus.EventUnblocked, Broker: "b"}, "stagebus: b takes messages again\n"},
 		{stagebus.Event{Kind: stagebus.EventMissing, Broker: "b", Topic: "t"}, "stagebus: \"t\" has vanished from b, waiting for it\n"},
-		{stagebus.Event{Kind: stagebus.EventError, Broker: "b", Topic: "t", Err: os.ErrClosed}, "stagebus: \"t\" at b, trying again: file already closed\n"},
+		{stagebus.Event{Kind: stagebus.EventError, Broker: "b", Topic: "t", Err: os.ErrClosed}, "stagebus: trying again: file already closed\n"},
 		{stagebus.Event{Kind: stagebus.EventAssigned}, ""},
 	} {
 		for _, quiet := range []bool{false, true} {
 			errs := newBuffer()
 			p := &program{streams: streams{err: errs}, quiet: quiet}
-			p.event(c.e)
+			p.hook(stagebus.Event{Kind: stagebus.EventError, Err: os.ErrInvalid}) // held: no messages flow yet
+			p.flow()
+			p.hook(c.e)
 			want := c.want
 			if quiet {
 				want = ""
@@ -57,6 +59,23 @@ func TestEventsAreTold(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", c.e.Kind, errs, want)
 			}
 		}
+	}
+}
+
+func TestEventsOfQuestionsAreToldWithTheAnswer(t *testing.T) {
+	errs := newBuffer()
+	p := &program{streams: streams{err: errs}}
+	for range 2 * maxHeld {
+		p.hook(stagebus.Event{Kind: stagebus.EventConnected})
+	}
+	if len(p.events.held) != maxHeld {
+		t.Errorf("%d are held", len(p.events.held))
+	}
+	p.events.held = p.events.held[:1]
+	p.hook(stagebus.Event{Kind: stagebus.EventError, Err: os.ErrInvalid})
+	p.tellHeld()
+	if got, want := errs.String(), "stagebus: invalid argument\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
