@@ -48,7 +48,7 @@ func (a *admin) Declare(ctx context.Context, spec stagebus.TopicSpec) error {
 		return err
 	}
 	for _, p := range places {
-		err := s.ensure(ctx, p)
+		err := d.ensure(ctx, s, p)
 		if err == nil && checked {
 			err = s.checkAs(ctx, p)
 		}

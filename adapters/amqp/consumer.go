@@ -16,9 +16,8 @@ type consumer struct {
 	o      stagebus.ConsumerOptions
 	native ConsumerOptions
 
-	prefetch  int // of each lane
-	ackBatch  int // settlements that are told at once
-	ackBehind int // settlements behind an open one that are told singly
+	prefetch int // of each lane
+	ackBatch int // settlements that are told at once
 
 	ctx    context.Context // ends when closing begins
 	cancel context.CancelFunc
@@ -46,7 +45,7 @@ func (d *driver) Consumer(ctx context.Context, o stagebus.ConsumerOptions) (stag
 		return nil, err
 	}
 	c.prefetch = min(max(o.Prefetch/len(o.Topics), 1), 65535)
-	c.ackBatch, c.ackBehind = min(max(c.prefetch/4, 1), 64), max(c.prefetch/2, 1)
+	c.ackBatch = min(max(c.prefetch/4, 1), 64)
 	var subs []*subscription
 	for _, topic := range o.Topics {
 		sub, err := c.subscription(topic)

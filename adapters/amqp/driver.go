@@ -16,7 +16,8 @@ type driver struct {
 	stagebus.UnimplementedDriver
 	*config
 	publish, consume *link
-	control          *publisher // of the copies that Retry and Reject make
+	control          *publisher    // of the copies that Retry and Reject make
+	declaring        chan struct{} // held while a queue is declared
 
 	mu     sync.Mutex
 	groups map[string]map[string]bool // topic -> groups that this process has seen
@@ -37,7 +38,7 @@ func (d *driver) Producer(ctx context.Context, o stagebus.ProducerOptions) (stag
 		return nil, err
 	}
 	return &producer{
-		publisher: d.newPublisher(o.Window, o.WindowBytes, pipesPerProducer), create: o.Create, made: map[string]bool{},
+		publisher: d.newPublisher(o.Window, o.WindowBytes, pipesPerProducer), d: d, create: o.Create, made: map[string]bool{},
 	}, nil
 }
 
@@ -71,6 +72,17 @@ func (d *driver) wrongNative(want string, got any) error {
 	return &stagebus.InvalidError{Field: "Native", Value: fmt.Sprintf("%T", got), Reason: want}
 }
 
+// ensure is [session.ensure], one at a time: a quorum queue that is declared twice at once refuses messages for a while.
+func (d *driver) ensure(ctx context.Context, s *session, p place) error {
+	select {
+	case d.declaring <- struct{}{}:
+		defer func() { <-d.declaring }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return s.ensure(ctx, p)
+}
+
 // note remembers that a topic has a group, for Describe and Delete where the management API can't be reached.
 func (d *driver) note(topic, group string) {
 	d.mu.Lock()
@@ -84,32 +96,60 @@ func (d *driver) note(topic, group string) {
 	d.groups[topic][group] = true
 }
 
-// copies publishes the copies that a verdict makes, and returns an error for each that isn't durable.
+// copies publishes the copies that a verdict makes, and returns an error for each that isn't durable. What the broker refuses is tried again for
+// a moment: a queue that two processes declare at once refuses messages until it has settled.
 func (d *driver) copies(ctx context.Context, pubs []publication) []error {
-	errs := make([]error, len(pubs))
-	all := func(err error) []error {
-		for i := range errs {
-			errs[i] = err
-		}
-		return errs
-	}
-	if _, err := d.publish.open(ctx); err != nil {
-		return all(err)
-	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, copyTimeout)
 		defer cancel()
 	}
+	errs := make([]error, len(pubs))
+	open := make([]int, len(pubs)) // of pubs
+	for i := range open {
+		open[i] = i
+	}
+	var pause backoff
+	for try := 0; len(open) > 0; try++ {
+		batch := make([]publication, len(open))
+		for n, i := range open {
+			p := &pubs[i]
+			batch[n] = publication{topic: p.topic, queue: p.queue, via: direct, msg: p.msg, size: p.size, lane: p.lane}
+		}
+		var refused []int
+		for n, err := range d.copyOnce(ctx, batch) {
+			if errs[open[n]] = err; errors.Is(err, stagebus.ErrRefused) {
+				refused = append(refused, open[n])
+			}
+		}
+		if open = refused; try == copyTries || len(open) == 0 || !pause.sleep(ctx) {
+			break
+		}
+	}
+	return errs
+}
+
+func (d *driver) copyOnce(ctx context.Context, pubs []publication) []error {
+	errs := make([]error, len(pubs))
 	result := make(chan []stagebus.Outcome, 1)
-	if err := d.control.submit(ctx, pubs, func(os []stagebus.Outcome) { result <- os }); err != nil {
-		return all(err)
+	_, err := d.publish.open(ctx)
+	if err == nil {
+		err = d.control.submit(ctx, pubs, func(os []stagebus.Outcome) { result <- os })
+	}
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
 	}
 	for i, o := range <-result {
 		errs[i] = o.Err
 	}
 	return errs
 }
+
+// copyTries is how often a refused copy is tried again.
+const copyTries = 4
 
 // copyTimeout bounds a verdict whose context has no deadline, like the delivery time-out of a producer.
 const copyTimeout = 30 * time.Second

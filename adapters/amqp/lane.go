@@ -38,10 +38,9 @@ type lane struct {
 	kick  chan struct{}
 	hurry chan struct{}
 
-	writing sync.Mutex // protects the following
-	behind  []uint64   // settled, but behind an open one
-	told    uint64     // the last that ack(multiple) named
-	gone    map[uint64]struct{}
+	writing sync.Mutex          // protects the following
+	told    uint64              // all up to it are acknowledged
+	gone    map[uint64]struct{} // those after it that were told singly
 
 	retries map[string]string // of an ephemeral lane, under writing: its own retry queues, by step
 }
@@ -112,33 +111,35 @@ func (l *lane) tell() {
 		case <-l.ctx.Done():
 		}
 		t.Stop()
-		l.write(false)
+		l.write()
 	}
 }
 
-// write tells the broker what was settled: what was given back one by one, then all up to the mark at once. What is settled behind an open one
-// waits for it, unless all is set or they get many: left unacknowledged they would use up the prefetch, and one slow message would
-// stop its queue. Errors mean that the channel has ended; what was not written then is counted when the lane ends.
-func (l *lane) write(all bool) {
+// write tells the broker what was settled: what was given back one by one, then all up to the mark at once, then singly what is settled
+// behind an open one: unacknowledged, it would use up the prefetch, and one slow message would stop its queue. An error means that the
+// channel has ended; what was not written then is counted when the lane ends.
+func (l *lane) write() {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	m, _ := l.ledger.Mark() // before the lists are taken: they hold all that let it move
 	mark := uint64(max(m, 0))
 	l.mu.Lock()
-	nacks := l.nacks
-	l.nacks = nil
-	l.behind = append(l.behind, l.acks...)
-	l.acks = nil
+	acks, nacks := l.acks, l.nacks
+	l.acks, l.nacks = nil, nil
 	l.mu.Unlock()
+	left := func() { // for untold
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.acks, l.nacks = append(l.acks, acks...), append(l.nacks, nacks...)
+	}
 
-	for i, tag := range nacks {
-		if l.ch.Nack(tag, false, true) != nil {
-			l.mu.Lock()
-			l.nacks = append(l.nacks, nacks[i:]...)
-			l.mu.Unlock()
+	for len(nacks) > 0 {
+		if l.ch.Nack(nacks[0], false, true) != nil {
+			left()
 			return
 		}
-		l.gone[tag] = struct{}{}
+		l.gone[nacks[0]] = struct{}{}
+		nacks = nacks[1:]
 	}
 	// The tag that is named must itself be unacknowledged, or the broker ends the channel.
 	for last := mark; last > l.told; last-- {
@@ -146,6 +147,7 @@ func (l *lane) write(all bool) {
 			continue
 		}
 		if l.ch.Ack(last, true) != nil {
+			left()
 			return
 		}
 		break
@@ -154,24 +156,16 @@ func (l *lane) write(all bool) {
 		delete(l.gone, tag)
 	}
 	l.told = max(l.told, mark)
-	rest := l.behind[:0]
-	for _, tag := range l.behind {
-		if tag > l.told {
-			rest = append(rest, tag)
+	for len(acks) > 0 {
+		if tag := acks[0]; tag > l.told {
+			if l.ch.Ack(tag, false) != nil {
+				left()
+				return
+			}
+			l.gone[tag] = struct{}{}
 		}
+		acks = acks[1:]
 	}
-	l.behind = rest
-	if !all && len(rest) < l.c.ackBehind {
-		return
-	}
-	for i, tag := range rest {
-		if l.ch.Ack(tag, false) != nil {
-			l.behind = rest[i:]
-			return
-		}
-		l.gone[tag] = struct{}{}
-	}
-	l.behind = nil
 }
 
 // untold returns how many settlements were not written.
@@ -180,14 +174,14 @@ func (l *lane) untold() int {
 	defer l.writing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.acks) + len(l.nacks) + len(l.behind)
+	return len(l.acks) + len(l.nacks)
 }
 
 // sync returns when the broker knows what was settled: a request on the same channel is answered after the acknowledgements before
 // it were read. Setting the prefetch again changes nothing.
 func (l *lane) sync(ctx context.Context) error {
 	return l.s.do(ctx, func() error {
-		l.write(true)
+		l.write()
 		return l.ch.Qos(l.c.prefetch, 0, false)
 	}, nil)
 }
@@ -245,7 +239,7 @@ func (l *lane) finish(ctx context.Context, patience time.Duration) error {
 	}
 	err := l.s.try(ctx, func() error {
 		l.dropRetries()
-		l.write(true)
+		l.write()
 		return l.ch.Close() // answered after the acknowledgements; unsettled ones go back to the queue
 	}, nil)
 	untold := l.untold()

@@ -89,7 +89,7 @@ func newDriver(o Options) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{config: c, groups: map[string]map[string]bool{}, queues: map[string]bool{}}
+	d := &driver{config: c, groups: map[string]map[string]bool{}, queues: map[string]bool{}, declaring: make(chan struct{}, 1)}
 	d.publish, d.consume = newLink(c), newLink(c)
 	d.control = d.newPublisher(controlWindow, controlWindowBytes, 1)
 	return d, nil

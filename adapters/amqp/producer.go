@@ -17,6 +17,7 @@ const pipesPerProducer = 2
 // producer is the stagebus.Producer over a publisher.
 type producer struct {
 	*publisher
+	d      *driver
 	create bool
 
 	mu   sync.Mutex
@@ -102,7 +103,7 @@ func (p *producer) declare(ctx context.Context, ms []stagebus.Message) error {
 		if err != nil {
 			return p.config.fail("send", topic, nil, err, "")
 		}
-		if err := s.ensure(ctx, place); err != nil {
+		if err := p.d.ensure(ctx, s, place); err != nil {
 			return p.config.fail("declare", topic, nil, err, "")
 		}
 		p.mu.Lock()

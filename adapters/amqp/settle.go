@@ -4,8 +4,8 @@ import (
 	"context"
 	"maps"
 	"strconv"
-	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rabbitmq/amqp091-go"
 	"github.com/stagebus/stagebus"
@@ -86,7 +86,7 @@ func (c *consumer) move(ctx context.Context, v stagebus.Verdict, ts []stagebus.T
 		}
 		claims = append(claims, claim{i, l, a})
 		pubs = append(pubs, publication{
-			topic: l.place.topic, queue: queue, via: direct, size: len(a.raw.Body), lane: laneOf(queue, nil), msg: l.copyOf(a, v),
+			topic: l.place.topic, queue: queue, size: len(a.raw.Body), lane: laneOf(queue, nil), msg: l.copyOf(a, v),
 		})
 	}
 	if len(pubs) == 0 {
@@ -99,10 +99,7 @@ func (c *consumer) move(ctx context.Context, v stagebus.Verdict, ts []stagebus.T
 			c.d.forgetQueue(pubs[n].queue)
 			one.l.forgetRetry(pubs[n].queue)
 			if pubs[n].queue, err = one.l.destination(ctx, v); err == nil {
-				again := []publication{{
-					topic: pubs[n].topic, queue: pubs[n].queue, via: direct, size: pubs[n].size, lane: pubs[n].lane, msg: pubs[n].msg,
-				}}
-				err = c.d.copies(ctx, again)[0]
+				err = c.d.copies(ctx, pubs[n:n+1])[0]
 			}
 		}
 		if err != nil {
@@ -129,7 +126,7 @@ func (l *lane) copyOf(a arrived, v stagebus.Verdict) amqp091.Publishing {
 		headers["stagebus-attempt"] = strconv.Itoa(a.attempt + 1)
 	} else {
 		delete(headers, "stagebus-attempt") // the dead letters are another topic, whose attempts count from one
-		headers[stagebus.HeaderDeadReason] = cut(v.Reason, maxReason)
+		headers[stagebus.HeaderDeadReason] = str(cut(v.Reason, maxReason))
 		headers[stagebus.HeaderDeadTopic] = l.place.topic
 		headers[stagebus.HeaderDeadPartition] = "0"
 		headers[stagebus.HeaderDeadOffset] = "-1"
@@ -147,13 +144,17 @@ func (l *lane) copyOf(a arrived, v stagebus.Verdict) amqp091.Publishing {
 
 const maxReason = 1 << 10
 
-// cut shortens s to n bytes of whole UTF-8.
+// cut shortens s to n bytes, and no rune to a part.
 func cut(s string, n int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= n {
 		return s
 	}
-	return strings.ToValidUTF8(s[:n], "")
+	for i := n; i > n-utf8.UTFMax; i-- {
+		if utf8.RuneStart(s[i]) {
+			return s[:i]
+		}
+	}
+	return s[:n] // no UTF-8
 }
 
 // destination returns the queue for a verdict's copy, and makes it if need be.
@@ -185,6 +186,15 @@ func (l *lane) destination(ctx context.Context, v stagebus.Verdict) (string, err
 	}
 	if err := checkQueueName(queue); err != nil {
 		return "", err
+	}
+	if d.knowsQueue(queue) {
+		return queue, nil
+	}
+	select { // one at a time: see driver.ensure
+	case d.declaring <- struct{}{}:
+		defer func() { <-d.declaring }()
+	case <-ctx.Done():
+		return "", d.fail(op, queue, nil, context.Cause(ctx), "")
 	}
 	if d.knowsQueue(queue) {
 		return queue, nil

@@ -57,7 +57,7 @@ func (sub *subscription) attach(ctx context.Context, s *session, first bool) (*l
 	case sub.c.o.Mode == stagebus.Ephemeral:
 		queue, err = s.declarePrivate(ctx, sub.place.topic)
 	case first:
-		err = s.ensure(ctx, sub.place)
+		err = sub.ensure(ctx, s)
 	default:
 		_, err = s.inspect(ctx, queue)
 	}
@@ -93,6 +93,21 @@ func (sub *subscription) attach(ctx context.Context, s *session, first bool) (*l
 	return l, nil
 }
 
+// ensure makes the group's queue exist if its topic does, or is to be made. A topic exists where the default group's queue does.
+func (sub *subscription) ensure(ctx context.Context, s *session) error {
+	p := sub.place
+	if !sub.c.o.Create {
+		_, err := s.inspect(ctx, p.queue)
+		if code(err) == amqp091.NotFound && p.queue != p.topic && !p.foreign {
+			_, err = s.inspect(ctx, p.topic)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return sub.c.d.ensure(ctx, s, p)
+}
+
 // declarePrivate makes a queue that dies with its consumer, and binds it to the topic.
 func (s *session) declarePrivate(ctx context.Context, topic string) (string, error) {
 	if err := s.exchange(ctx, true); err != nil {
@@ -126,7 +141,7 @@ func (sub *subscription) run(l *lane) {
 		// The channel is still there if only the consumer was cancelled: what was settled can be told.
 		ctx, cancel := context.WithTimeout(sub.c.ctx, rpcTimeout)
 		_ = l.s.do(ctx, func() error { // the lane ends either way, and counts what was not told
-			l.write(true)
+			l.write()
 			return l.ch.Close()
 		}, nil)
 		cancel()
