@@ -88,7 +88,7 @@ func drainsCase(e *env) {
 	select {
 	case err := <-closed:
 		e.Fatalf("Close returned %v while a delivery was open, long before Drain was over", err)
-	default:
+	case <-time.After(moment):
 	}
 	e.settle(c, stagebus.Done, ds[3])
 	if err := <-closed; err != nil {

@@ -59,8 +59,9 @@ func allBytes() []byte {
 	return b
 }
 
+// randomBytes returns n bytes, the same each time, with no beginning in common with those of another n.
 func randomBytes(n int) []byte {
-	r := rand.NewChaCha8([32]byte{1})
+	r := rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16)})
 	b := make([]byte, n)
 	_, _ = r.Read(b) // never fails
 	return b

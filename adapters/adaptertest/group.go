@@ -91,21 +91,21 @@ func shareCase(e *env) {
 	}
 	ctx := e.ctx()
 	for !shared() || sent < 200 {
-		if ctx.Err() != nil {
-			e.Fatalf("%d messages were sent and the members of the group got %v of them", sent, by)
-		}
 		var ms []stagebus.Message
 		for range 20 {
 			ms = append(ms, stagebus.Message{Topic: topic, Key: []byte(fmt.Sprint(sent % 50)), Body: []byte(fmt.Sprint("m", sent))})
 			sent++
 		}
 		e.send(p, ms...)
-	}
-	for !complete() {
-		select {
-		case <-more:
-		case <-ctx.Done():
-			e.Fatalf("the group got %d of %d messages", len(got), sent)
+		for !complete() {
+			select {
+			case <-more:
+			case <-ctx.Done():
+				e.Fatalf("the group got not all of %d messages", sent)
+			}
+		}
+		if ctx.Err() != nil {
+			e.Fatalf("%d messages were sent and one member of the group got all of them", sent)
 		}
 	}
 	stop()
