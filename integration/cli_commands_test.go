@@ -28,7 +28,7 @@ func numbers(n int) string {
 func TestCLIReaderLeaves(t *testing.T) {
 	eachBroker(t, func(t *testing.T, b *broker.Broker) {
 		const n = 2000
-		topic := cliTopic(t, b.URL())
+		topic := cliTopic(t, b)
 		cliOK(t, b.URL(), numbers(n), "publish", "--topic", topic, "--key", "k")
 		first := cliHead(t, b.URL(), "consume", "--topic", topic, "--group", "default", "--quiet")
 		if first != "0\n" {
@@ -46,7 +46,7 @@ func TestCLIReaderLeaves(t *testing.T) {
 }
 
 // cliHead runs the command with `head -n 1` behind it.
-func cliHead(t *testing.T, url string, args ...string) string {
+func cliHead(t *testing.T, address string, args ...string) string {
 	t.Helper()
 	file, err := cliBinary()
 	if err != nil {
@@ -58,7 +58,7 @@ func cliHead(t *testing.T, url string, args ...string) string {
 	}
 	var out, errs bytes.Buffer
 	c, head := exec.CommandContext(t.Context(), file, args...), exec.CommandContext(t.Context(), "head", "-n", "1")
-	c.Env = append(os.Environ(), "STAGEBUS_BROKER="+url)
+	c.Env = append(os.Environ(), "STAGEBUS_BROKER="+address)
 	c.Stdout, c.Stderr, head.Stdin, head.Stdout = w, &errs, r, &out
 	for _, p := range []*exec.Cmd{head, c} {
 		if err := p.Start(); err != nil {
@@ -79,7 +79,7 @@ func cliHead(t *testing.T, url string, args ...string) string {
 // Without a group Kafka is only looked at; RabbitMQ's queue is emptied, and that is said.
 func TestCLIWithoutGroup(t *testing.T) {
 	eachBroker(t, func(t *testing.T, b *broker.Broker) {
-		topic := cliTopic(t, b.URL())
+		topic := cliTopic(t, b)
 		cliOK(t, b.URL(), numbers(100), "publish", "--topic", topic, "--key", "k")
 		r := cli(t, b.URL(), "", "consume", "--topic", topic)
 		if r.code != 0 || r.out != numbers(100) {
@@ -103,7 +103,7 @@ func TestCLIEnd(t *testing.T) {
 	b := broker.Require(t, broker.Kafka)
 	topic := cliName(t)
 	cliOK(t, b.URL(), "", "topics", "declare", topic, "--partitions", "4")
-	cliDeleteLater(t, b.URL(), topic)
+	cliDeleteLater(t, b, topic)
 	began := time.Now()
 	if out := cliOK(t, b.URL(), "", "consume", "--topic", topic, "--idle", "1h"); out != "" {
 		t.Errorf("got %q", out)
@@ -125,9 +125,9 @@ func TestCLIEnd(t *testing.T) {
 // A copy from one kind of broker to the other and back is the original: key, headers, attributes, nil and empty.
 func TestCLICopyBetweenBrokers(t *testing.T) {
 	rabbit, kafka := broker.Require(t, broker.AMQP), broker.Require(t, broker.Kafka)
-	topic := cliTopic(t, rabbit.URL())
+	topic := cliTopic(t, rabbit)
 	cliOK(t, kafka.URL(), "", "topics", "declare", topic)
-	cliDeleteLater(t, kafka.URL(), topic)
+	cliDeleteLater(t, kafka, topic)
 	// Times in whole milliseconds, which is what records of Kafka keep.
 	const at = `"time":"2026-01-02T03:04:05.678Z"`
 	records := []string{
@@ -167,7 +167,7 @@ func cliID(record string) string {
 func TestCLIErrors(t *testing.T) {
 	eachBroker(t, func(t *testing.T, b *broker.Broker) {
 		missing := cliName(t)
-		topic := cliTopic(t, b.URL())
+		topic := cliTopic(t, b)
 		for _, c := range []struct {
 			name  string
 			stdin string
@@ -190,9 +190,9 @@ func TestCLIErrors(t *testing.T) {
 }
 
 // cliFails runs a command that fails with exit code 1 and one line that contains want.
-func cliFails(t *testing.T, url, stdin, want string, args ...string) {
+func cliFails(t *testing.T, address, stdin, want string, args ...string) {
 	t.Helper()
-	r := cli(t, url, stdin, args...)
+	r := cli(t, address, stdin, args...)
 	if r.code != 1 || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.HasPrefix(r.err, "stagebus: ") || !strings.Contains(r.err, want) {
 		t.Errorf("%+v, want exit code 1 and one line with %q", r, want)
 	}
@@ -230,7 +230,7 @@ func TestCLIWrongPassword(t *testing.T) {
 // Output stays data: what was asked for, in order, nothing between.
 func TestCLIFollow(t *testing.T) {
 	eachBroker(t, func(t *testing.T, b *broker.Broker) {
-		topic := cliTopic(t, b.URL())
+		topic := cliTopic(t, b)
 		cliOK(t, b.URL(), numbers(1000), "publish", "--topic", topic, "--key", "k")
 		out := cliOK(t, b.URL(), "", "consume", "--topic", topic, "--group", "g", "--create", "--follow", "--timeout", "3s", "--quiet")
 		want := numbers(1000)

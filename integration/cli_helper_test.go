@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,19 +86,19 @@ type cliResult struct {
 }
 
 // cli runs the command against a broker, whose URL is in its environment.
-func cli(t *testing.T, url, stdin string, args ...string) cliResult {
+func cli(t *testing.T, address, stdin string, args ...string) cliResult {
 	t.Helper()
 	file, err := cliBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cliRun(t, stdin, append(os.Environ(), "STAGEBUS_BROKER="+url), file, args...)
+	return cliRun(t, stdin, append(os.Environ(), "STAGEBUS_BROKER="+address), file, args...)
 }
 
 // cliOK is cli for a command that succeeds; it returns its standard output.
-func cliOK(t *testing.T, url, stdin string, args ...string) string {
+func cliOK(t *testing.T, address, stdin string, args ...string) string {
 	t.Helper()
-	r := cli(t, url, stdin, args...)
+	r := cli(t, address, stdin, args...)
 	if r.code != 0 {
 		t.Fatalf("stagebus %v: %+v", args, r)
 	}
@@ -144,11 +145,11 @@ func eachBroker(t *testing.T, f func(t *testing.T, b *broker.Broker)) {
 }
 
 // cliTopic returns a name of its own for a test's topic, declared, and deletes it afterwards.
-func cliTopic(t *testing.T, url string) string {
+func cliTopic(t *testing.T, b *broker.Broker) string {
 	t.Helper()
 	topic := cliName(t)
-	cliOK(t, url, "", "topics", "declare", topic)
-	cliDeleteLater(t, url, topic)
+	cliOK(t, b.URL(), "", "topics", "declare", topic)
+	cliDeleteLater(t, b, topic)
 	return topic
 }
 
@@ -158,15 +159,19 @@ func cliName(t *testing.T) string {
 	return fmt.Sprintf("cli.%s.%d", strings.NewReplacer("/", ".", "_", "-", "#", "").Replace(t.Name()), time.Now().UnixNano())
 }
 
-func cliDeleteLater(t *testing.T, url, topic string) {
+func cliDeleteLater(t *testing.T, b *broker.Broker, topic string) {
 	t.Helper()
 	file, err := cliBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
+	address := b.URL()
+	if m, ok := b.Management(); ok { // or groups that other processes made would stay
+		address += "?management=" + url.QueryEscape(m)
+	}
 	t.Cleanup(func() {
 		c := exec.Command(file, "topics", "delete", "--yes", topic)
-		c.Env = append(os.Environ(), "STAGEBUS_BROKER="+url)
+		c.Env = append(os.Environ(), "STAGEBUS_BROKER="+address)
 		if out, err := c.CombinedOutput(); err != nil && !strings.Contains(string(out), "not found") {
 			t.Errorf("delete %s: %v: %s", topic, err, out)
 		}

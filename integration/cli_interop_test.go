@@ -114,13 +114,13 @@ func pikaURL(t *testing.T, raw string) string {
 
 func TestCLIWithKafkaPython(t *testing.T) {
 	b := broker.Require(t, broker.Kafka)
-	topic := cliTopic(t, b.URL())
+	topic := cliTopic(t, b)
 	python(t, kafkaPublish, cliDocument, b.Addr(), topic)
 	if got := cliOK(t, "", "", "consume", "--broker", b.URL(), "--topic", topic, "-n", "1", "--format", "raw"); got != cliDocument+"\n" {
 		t.Errorf("stagebus printed %q", got)
 	}
 
-	other := cliTopic(t, b.URL())
+	other := cliTopic(t, b)
 	cliOK(t, "", "", "publish", "--broker", b.URL(), "--topic", other, cliDocument)
 	if got := python(t, kafkaConsume, "", b.Addr(), other); got != cliDocument {
 		t.Errorf("kafka-python got %q", got)

@@ -223,9 +223,9 @@ func TestPublishFollowsItsInput(t *testing.T) {
 	out, _, stopConsume := w.background(nil, "consume", "--topic", "t", "--follow")
 	_, errs, stopPublish := w.background(in, "publish", "--topic", "t")
 	for i := range 3 {
-		fmt.Fprintf(feed, "line %d\nhalf a li", i)
+		feedIn(t, feed, fmt.Sprintf("line %d\nhalf a li", i))
 		out.await(t, fmt.Sprintf("line %d\n", i))
-		fmt.Fprint(feed, "ne\n")
+		feedIn(t, feed, "ne\n")
 	}
 	out.await(t, "line 2\nhalf a line\n")
 	// A signal ends the input; the read that is waiting is left alone.
@@ -237,6 +237,13 @@ func TestPublishFollowsItsInput(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if err := feed.Close(); err != nil { // the reader ends
+		t.Fatal(err)
+	}
+}
+
+func feedIn(t *testing.T, w *os.File, s string) {
+	t.Helper()
+	if _, err := w.WriteString(s); err != nil {
 		t.Fatal(err)
 	}
 }

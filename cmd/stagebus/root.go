@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	if !p.ran {
 		hint = " (see stagebus --help)"
 	}
-	fmt.Fprintf(s.err, "stagebus: %s%s\n", oneLine(err.Error()), hint)
+	p.say(err.Error() + hint)
 	return exitCode(err)
 }
 
@@ -95,9 +95,12 @@ func (p *program) does(f func(ctx context.Context, args []string) error) func(*c
 // notef says something on standard error that isn't an error.
 func (p *program) notef(format string, args ...any) {
 	if !p.quiet {
-		fmt.Fprintf(p.err, "stagebus: %s\n", oneLine(fmt.Sprintf(format, args...)))
+		p.say(fmt.Sprintf(format, args...))
 	}
 }
+
+// say writes a line to standard error. If that is closed, there is nobody to tell.
+func (p *program) say(s string) { _, _ = fmt.Fprintf(p.err, "stagebus: %s\n", oneLine(s)) }
 
 type syncWriter struct {
 	mu sync.Mutex

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -50,12 +49,11 @@ people and may change; the JSON, one object a line, stays.`,
 			if format == "json" {
 				return p.printJSON(infos)
 			}
-			var b bytes.Buffer
-			w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+			var rows bytes.Buffer
 			for _, i := range infos {
-				fmt.Fprintf(w, "%s\t%s\n", i.Name, i.Kind)
+				fmt.Fprintf(&rows, "%s\t%s\n", i.Name, i.Kind)
 			}
-			return p.printText(w, &b)
+			return p.printTable(&rows)
 		})
 	})
 	return c
@@ -88,18 +86,17 @@ object a line, stays.`,
 			if format == "json" {
 				return p.printJSON(infos)
 			}
-			var b bytes.Buffer
-			w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+			var rows bytes.Buffer
 			for _, i := range infos {
-				describe(w, i)
+				describe(&rows, i)
 			}
-			return p.printText(w, &b)
+			return p.printTable(&rows)
 		})
 	})
 	return c
 }
 
-func describe(w io.Writer, i stagebus.TopicInfo) {
+func describe(w *bytes.Buffer, i stagebus.TopicInfo) {
 	fmt.Fprintf(w, "%s (%s)\n", i.Name, i.Kind) // no tab: its length is not that of a column
 	for _, part := range i.Partitions {
 		fmt.Fprintf(w, "  partition %d\tfirst %d\tnext %d\n", part.ID, part.First, part.Next)
@@ -260,7 +257,13 @@ func (p *program) printJSON(infos []stagebus.TopicInfo) error {
 	return outputError(err)
 }
 
-func (p *program) printText(w *tabwriter.Writer, b *bytes.Buffer) error {
+// printTable prints rows whose cells end with tabs, with the columns aligned.
+func (p *program) printTable(rows *bytes.Buffer) error {
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	if _, err := rows.WriteTo(w); err != nil {
+		return err
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
