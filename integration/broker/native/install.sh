@@ -25,7 +25,7 @@ java_17() { # prints the path of a Java that runs Kafka 4; the first in PATH may
   local java version
   for java in "${JAVA_HOME:+$JAVA_HOME/bin/java}" "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
     [[ -x $java ]] || continue
-    version=$("$java" -version 2>&1 | sed -nE '1s/.*version "([0-9]+).*/\1/p')
+    version=$("$java" -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p' | head -n 1)
     if ((${version:-0} >= 17)); then echo "$java" && return; fi
   done
   return 1

@@ -118,8 +118,11 @@ func (r *report) take(pkg, test string) string {
 func (r *report) done(e event) {
 	delete(r.pending, e.Package)
 	if n := r.passed[e.Package] + r.skipped[e.Package]; n > 0 || e.Action == "fail" {
-		verdict := map[string]string{"pass": "passed", "skip": "passed", "fail": "passed, but the package FAILED"}[e.Action]
-		_, _ = fmt.Fprintf(r.w, "%7.1f s  %s: %d %s, %d skipped\n", e.Elapsed, short(e.Package), r.passed[e.Package], verdict, r.skipped[e.Package])
+		failed := ""
+		if e.Action == "fail" {
+			failed = " FAILED"
+		}
+		_, _ = fmt.Fprintf(r.w, "%7.1f s  %s%s: %d passed, %d skipped\n", e.Elapsed, short(e.Package), failed, r.passed[e.Package], r.skipped[e.Package])
 	}
 }
 

@@ -48,7 +48,7 @@ func TestGood(t *testing.T) {}
 
 	for _, want := range []string{
 		"broken\n", "before\n", "--- FAIL: TestBad/sub", "at the disco", "undefined: undefined",
-		"example.com/m/good: 2 passed, 2 skipped", "example.com/m/bad: 1 passed, but the package FAILED",
+		"example.com/m/good: 2 passed, 2 skipped", "example.com/m/bad FAILED: 1 passed, 0 skipped",
 	} {
 		if !strings.Contains(live, want) {
 			t.Errorf("the report has no %q", want)
