@@ -75,7 +75,9 @@ func tableFrom(hs []stagebus.Header) amqp091.Table {
 	if count[headerTypes] == 1 {
 		for _, h := range hs {
 			if h.Key == headerTypes {
-				types, _ = url.ParseQuery(h.Value) // a header like any other if it doesn't read as ours
+				if form, err := url.ParseQuery(h.Value); err == nil { // else a header like any other
+					types = form
+				}
 			}
 		}
 	}

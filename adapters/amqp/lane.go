@@ -20,6 +20,7 @@ type lane struct {
 	info  stagebus.LaneInfo
 	s     *session
 	ch    *amqp091.Channel
+	acker acker  // ch, but for tests
 	tag   string // of the consumer
 
 	deliveries <-chan amqp091.Delivery
@@ -43,6 +44,12 @@ type lane struct {
 	gone    map[uint64]struct{} // those after it that were told singly
 
 	retries map[string]string // of an ephemeral lane, under writing: its own retry queues, by step
+}
+
+// acker is where settlements are written.
+type acker interface {
+	Ack(tag uint64, multiple bool) error
+	Nack(tag uint64, multiple, requeue bool) error
 }
 
 // arrived is what the ledger pins.
@@ -134,7 +141,7 @@ func (l *lane) write() {
 	}
 
 	for len(nacks) > 0 {
-		if l.ch.Nack(nacks[0], false, true) != nil {
+		if l.acker.Nack(nacks[0], false, true) != nil {
 			left()
 			return
 		}
@@ -146,7 +153,7 @@ func (l *lane) write() {
 		if _, gone := l.gone[last]; gone {
 			continue
 		}
-		if l.ch.Ack(last, true) != nil {
+		if l.acker.Ack(last, true) != nil {
 			left()
 			return
 		}
@@ -158,7 +165,7 @@ func (l *lane) write() {
 	l.told = max(l.told, mark)
 	for len(acks) > 0 {
 		if tag := acks[0]; tag > l.told {
-			if l.ch.Ack(tag, false) != nil {
+			if l.acker.Ack(tag, false) != nil {
 				left()
 				return
 			}

@@ -76,6 +76,7 @@ func (sub *subscription) attach(ctx context.Context, s *session, first bool) (*l
 		if l.ch, err = s.conn.Channel(); err != nil {
 			return err
 		}
+		l.acker = l.ch
 		l.ch.NotifyCancel(l.cancelled)
 		l.ch.NotifyClose(l.closed)
 		if err = l.ch.Qos(sub.c.prefetch, 0, false); err == nil {

@@ -1,0 +1,72 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/rabbitmq/amqp091-go"
+	"github.com/stagebus/stagebus"
+)
+
+func TestClassify(t *testing.T) {
+	said := func(code int) error {
+		return fmt.Errorf("wrapped: %w", &amqp091.Error{Code: code, Reason: "said", Server: true})
+	}
+	for _, c := range []struct {
+		err  error
+		want error
+	}{
+		{said(amqp091.AccessRefused), stagebus.ErrAuth},
+		{said(amqp091.NotAllowed), stagebus.ErrAuth},
+		{said(amqp091.NotFound), stagebus.ErrNotFound},
+		{said(amqp091.ResourceLocked), stagebus.ErrConflict},
+		{said(amqp091.PreconditionFailed), stagebus.ErrConflict},
+		{said(amqp091.NotImplemented), stagebus.ErrUnsupported},
+		{said(amqp091.ConnectionForced), stagebus.ErrUnavailable},
+		{&amqp091.Error{Code: amqp091.NotFound, Reason: "made up here"}, stagebus.ErrUnavailable},
+		{amqp091.ErrCredentials, stagebus.ErrAuth},
+		{amqp091.ErrSASL, stagebus.ErrAuth},
+		{amqp091.ErrVhost, stagebus.ErrAuth},
+		{amqp091.ErrClosed, stagebus.ErrUnavailable},
+		{io.EOF, stagebus.ErrUnavailable},
+		{context.DeadlineExceeded, stagebus.ErrUnavailable},
+		{stagebus.ErrClosed, stagebus.ErrClosed},
+	} {
+		if kind, _ := classify(c.err); kind != c.want {
+			t.Errorf("%v: %v, want %v", c.err, kind, c.want)
+		}
+	}
+}
+
+func TestFail(t *testing.T) {
+	c := testConfig(t, Options{User: "u", Password: "topsecret"})
+	inner := c.fail("connect", "", stagebus.ErrAuth, io.EOF, "check the password")
+	err := c.fail("consume", "t", nil, inner, "")
+	if err.Kind != stagebus.ErrAuth || err.Cause != io.EOF || err.Do != "check the password" || err.Op != "consume" {
+		t.Errorf("%+v", err)
+	}
+	if s := err.Error(); strings.Contains(s, "topsecret") || !strings.Contains(s, `"t" at amqp://localhost:5672/`) {
+		t.Error(s)
+	}
+	if d := (&driver{config: c}); !errors.Is(d.wrongNative("want x", 5), stagebus.ErrInvalid) {
+		t.Error("a wrong Native isn't ErrInvalid")
+	}
+}
+
+func TestCut(t *testing.T) {
+	for _, c := range []struct {
+		s    string
+		n    int
+		want string
+	}{
+		{"abc", 3, "abc"}, {"abcd", 3, "abc"}, {"aé", 2, "a"}, {"aé", 3, "aé"}, {"\xff\xff\xff\xff", 2, "\xff\xff"}, {"🚌🚌", 7, "🚌"},
+	} {
+		if got := cut(c.s, c.n); got != c.want {
+			t.Errorf("%q to %d: %q", c.s, c.n, got)
+		}
+	}
+}
