@@ -25,10 +25,10 @@ func (c *consumer) Settle(ctx context.Context, v stagebus.Verdict, ts ...stagebu
 			f.stale(i, l)
 			continue
 		}
-		if err := c.settle(ctx, v, l, ts[i].Seq); err == errStale {
-			f.stale(i, l)
-		} else if err != nil {
+		if ok, err := c.settle(ctx, v, l, ts[i].Seq); err != nil {
 			f.add(i, err)
+		} else if !ok {
+			f.stale(i, l)
 		}
 		last = l
 	}
@@ -38,40 +38,32 @@ func (c *consumer) Settle(ctx context.Context, v stagebus.Verdict, ts ...stagebu
 	return f.err()
 }
 
-// errStale is settle's word for ErrStale: Settle says for which topic.
-var errStale = stagebus.ErrStale
-
-func (c *consumer) settle(ctx context.Context, v stagebus.Verdict, l *lane, seq int64) error {
+// settle ends one delivery. False: the token is stale.
+func (c *consumer) settle(ctx context.Context, v stagebus.Verdict, l *lane, seq int64) (ok bool, err error) {
 	switch v.Kind {
 	case stagebus.KindDone:
-		if !l.ledger.Settle(seq) {
-			return errStale
-		}
-		return nil
+		return l.ledger.Settle(seq), nil
 	case stagebus.KindRelease:
-		if !l.release(seq) {
-			return errStale
-		}
-		return nil
+		return l.release(seq), nil
 	case stagebus.KindRetry, stagebus.KindReject:
 		offset, ok := l.ledger.Claim(seq)
 		if !ok {
-			return errStale
+			return false, nil
 		}
 		if v.Kind == stagebus.KindRetry {
 			l.cursor.retry(offset, v.After)
 		} else if err := c.reject(ctx, l, offset, v.Reason); err != nil {
 			l.ledger.Unclaim(seq)
-			return err
+			return false, err
 		}
-		l.ledger.Settle(seq)
-		return nil
+		return l.ledger.Settle(seq), nil
 	default:
-		return &stagebus.InvalidError{Field: "Verdict.Kind", Value: itoa(int(v.Kind)), Reason: "unknown: use Done, Release, Retry or Reject"}
+		return false, &stagebus.InvalidError{Field: "Verdict.Kind", Value: itoa(int(v.Kind)), Reason: "unknown: use Done, Release, Retry or Reject"}
 	}
 }
 
-// reject appends a dead letter for the message at offset of l, which the caller has claimed.
+// reject appends a dead letter for the message at offset of l, which the caller has claimed. It makes none if l ends while it waits for
+// room: the message comes again then.
 func (c *consumer) reject(ctx context.Context, l *lane, offset int64, reason string) error {
 	g := l.cursor.g
 	name := stagebus.DeadLetterTopic(g.t.name, g.name)
@@ -92,14 +84,10 @@ func (c *consumer) reject(ctx context.Context, l *lane, offset int64, reason str
 		stagebus.HeaderDeadTime, now.UTC().Format(time.RFC3339Nano),
 	})
 	t, err := c.d.room(ctx, "reject", name, true, load{1, int64(m.Size())})
-	if err != nil {
-		return err
+	if err == nil && !l.sealed {
+		t.append(t.choose(&m), m)
 	}
-	if l.sealed { // while it waited
-		return errStale
-	}
-	t.append(t.choose(&m), m)
-	return nil
+	return err
 }
 
 // deadHeaders returns h with the pairs of name and value at its end, in an array of its own. Those of an earlier rejection go.
