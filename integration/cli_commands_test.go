@@ -114,7 +114,7 @@ func TestCLIEnd(t *testing.T) {
 		args string
 		want int
 	}{{"", 11}, {"--from 5", 5}, {"--from 100", 0}, {"--group g", 11}, {"--group g", 0}} {
-		out := cliOK(t, b.URL(), "", append(strings.Fields(c.args), "consume", "--topic", topic, "--idle", "1h")...)
+		out := cliOK(t, b.URL(), "", append([]string{"consume", "--topic", topic, "--idle", "1h"}, strings.Fields(c.args)...)...)
 		if got := strings.Count(out, "\n"); got != c.want {
 			t.Errorf("%s: %d messages, want %d", c.args, got, c.want)
 		}

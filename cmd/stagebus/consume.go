@@ -76,7 +76,7 @@ Formats:
 	return c
 }
 
-func (p *program) consume(ctx context.Context, o *consumeFlags) (err error) {
+func (p *program) consume(ctx context.Context, o *consumeFlags) error {
 	start, err := o.check()
 	if err != nil {
 		return &usageError{err}
@@ -85,6 +85,25 @@ func (p *program) consume(ctx context.Context, o *consumeFlags) (err error) {
 	if err != nil {
 		return &usageError{err}
 	}
+	r := &reader{warn: p.notef, limit: o.count}
+	err = p.read(ctx, o, start, format, r)
+	if r.stale > 0 {
+		p.notef("%s will come again: another member of the group took over before the settlement", plural(r.stale, "printed message"))
+	}
+	if errors.Is(err, errInterrupted) && o.follow && o.count == 0 {
+		p.notef("consumed %s, %v", plural(r.n, "message"), errInterrupted)
+		err = nil // there is no other end
+	}
+	return r.verdict(err)
+}
+
+// read opens what r needs and has it read.
+func (p *program) read(ctx context.Context, o *consumeFlags, start stagebus.Start, format formatter, r *reader) (err error) {
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}()
 	b, err := p.open(ctx)
 	if err != nil {
 		return err
@@ -92,48 +111,27 @@ func (p *program) consume(ctx context.Context, o *consumeFlags) (err error) {
 	defer shut(b, &err)
 
 	caps := b.Capabilities()
+	if o.from != "" && start.Kind != stagebus.StartLatest && !caps.Replay {
+		return fmt.Errorf("--from %s: %w: this broker keeps no history, a queue is read from its front; leave --from out", o.from, stagebus.ErrUnsupported)
+	}
 	opts, note := o.options(caps, start)
-	end, err := o.end(ctx, b, opts, caps)
-	if err != nil {
+	if r.end, err = o.end(ctx, b, opts, caps); err != nil {
 		return err
 	}
-	c, err := b.Consumer(ctx, opts)
-	if err != nil {
+	if r.c, err = b.Consumer(ctx, opts); err != nil {
+		if errors.Is(err, stagebus.ErrInvalid) {
+			err = &usageError{err}
+		}
 		return err
 	}
 	p.flow()
 	if note != "" {
 		p.notef("%s", note)
 	}
-	r := &reader{
-		c: c, warn: p.notef, left: o.count, end: end,
-		out: newPrinter(p.out, format, opts.Mode == stagebus.Shared),
-		dst: make([]stagebus.Delivery, opts.Prefetch),
-	}
+	r.out = newPrinter(p.out, format, opts.Mode == stagebus.Shared)
+	r.dst = make([]stagebus.Delivery, opts.Prefetch)
 	err = r.run(ctx, o.timeout)
-	err = errors.Join(err, r.close())
-	return r.verdict(err, o, p)
-}
-
-// verdict turns the way that reading ended into what the command returns.
-func (r *reader) verdict(err error, o *consumeFlags, p *program) error {
-	if r.stale > 0 {
-		p.notef("%s will come again: another member of the group took over before the settlement", plural(r.stale, "printed message"))
-	}
-	switch {
-	case errors.Is(err, errReaderLeft):
-		return err
-	case errors.Is(err, errInterrupted):
-		p.notef("consumed %s, %v", plural(r.n, "message"), errInterrupted)
-		return nil
-	case err != nil:
-		return err
-	case r.bad > 0:
-		return fmt.Errorf("%d of %s could not be read, the first: %w", r.bad, plural(r.n, "message"), r.firstBad)
-	case o.count > 0 && r.n < o.count:
-		return &shortError{fmt.Sprintf("%d of %s: %s", r.n, plural(o.count, "message"), r.why)}
-	}
-	return nil
+	return errors.Join(err, r.close())
 }
 
 // check finds what is wrong with the flags, and returns --from.

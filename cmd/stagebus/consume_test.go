@@ -88,7 +88,7 @@ func TestConsumeFollowsUntilInterrupted(t *testing.T) {
 		t.Run(c.args, func(t *testing.T) {
 			w := newWorld(t)
 			w.seedBodies("old")
-			out, errs, stop := w.background(nil, append(strings.Fields(c.args), "consume", "--topic", "t", "--follow")...)
+			out, errs, stop := w.background(nil, append([]string{"consume", "--topic", "t", "--follow"}, strings.Fields(c.args)...)...)
 			if c.args == "--group g" {
 				out.await(t, "old\n")
 			} else {
@@ -246,11 +246,11 @@ func TestConsumeOutputFails(t *testing.T) {
 func TestConsumeUnreadable(t *testing.T) {
 	c := &fakeConsumer{deliveries: []stagebus.Delivery{{Message: stagebus.Message{Body: []byte("x")}, Err: stagebus.ErrInvalid}, {Message: stagebus.Message{Body: []byte("y")}}}}
 	out := newBuffer()
-	r := &reader{c: c, out: newPrinter(out, raw, true), left: 2, dst: make([]stagebus.Delivery, 2)}
+	r := &reader{c: c, out: newPrinter(out, raw, true), limit: 2, dst: make([]stagebus.Delivery, 2)}
 	if err := r.run(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	err := r.verdict(nil, &consumeFlags{}, &program{})
+	err := r.verdict(nil)
 	if exitCode(err) != exitFailure || err.Error() != "1 of 2 messages could not be read, the first: invalid" || out.String() != "x\ny\n" || c.done != 2 {
 		t.Errorf("%v, %q, %d settled", err, out, c.done)
 	}
@@ -258,15 +258,46 @@ func TestConsumeUnreadable(t *testing.T) {
 
 func TestConsumeStaleIsToldNotFailed(t *testing.T) {
 	c := &fakeConsumer{deliveries: make([]stagebus.Delivery, 3), settle: &stagebus.BatchError{Errs: []error{stagebus.ErrStale, nil, stagebus.ErrStale}}}
-	r := &reader{c: c, out: newPrinter(newBuffer(), raw, true), left: 3, dst: make([]stagebus.Delivery, 3)}
-	errs := newBuffer()
-	err := r.run(t.Context(), 0)
-	if err = r.verdict(err, &consumeFlags{}, &program{streams: streams{err: errs}}); err != nil {
-		t.Error(err)
+	r := &reader{c: c, out: newPrinter(newBuffer(), raw, true), limit: 3, dst: make([]stagebus.Delivery, 3)}
+	if err := r.verdict(r.run(t.Context(), 0)); err != nil || r.stale != 2 {
+		t.Errorf("%v, %d stale", err, r.stale)
 	}
-	if !strings.Contains(errs.String(), "2 printed messages will come again") {
-		t.Errorf("standard error %q", errs)
+}
+
+// An interrupt is success where nothing else ends the command.
+func TestConsumeInterrupted(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"--follow", exitOK, "consumed 1 message, stopped by a signal\n"},
+		{"--follow --count 2", exitShort, "1 of 2 messages: stopped by a signal\n"},
+		{"--from 2030-01-01 --idle 1h", exitFailure, "stopped by a signal before the end; consumed 1 message\n"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			w := newWorld(t)
+			// Partition 1 ends before the start in time that the last case has: its end never comes.
+			if err := w.b.Admin().Declare(t.Context(), stagebus.TopicSpec{Name: "t", Partitions: 2}); err != nil {
+				t.Fatal(err)
+			}
+			w.seed(stagebus.Message{Topic: "t", Partition: stagebus.At(0), Body: []byte("a"), Time: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)})
+			if strings.Contains(c.args, "2030") {
+				w.seed(stagebus.Message{Topic: "t", Partition: stagebus.At(1), Body: []byte("b"), Time: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)})
+			}
+			out, errs, stop := w.background(nil, append([]string{"consume", "--topic", "t"}, strings.Fields(c.args)...)...)
+			out.await(t, "a\n")
+			if code := stop(); code != c.code || !strings.Contains(errs.String(), c.want) {
+				t.Errorf("exit code %d, standard error %q", code, errs)
+			}
+		})
 	}
+}
+
+func TestConsumeTopicTwice(t *testing.T) {
+	w := newWorld(t)
+	w.seedBodies("a")
+	w.run("", "consume", "--topic", "t", "--topic", "t").want(t, exitUsage, "", "named twice")
 }
 
 // fakeConsumer has what a test needs.

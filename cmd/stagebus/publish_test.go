@@ -24,13 +24,34 @@ func (w *world) bodies() string {
 
 func TestPublishArgument(t *testing.T) {
 	w := newWorld(t)
-	// Standard input is not read: in `while read line; do stagebus publish …` it belongs to the loop.
 	w.run("not this", "publish", "--create", "--topic", "t", "--key", "k", "a\nb").want(t, exitOK, "", "published 1 message\n")
 	w.run("", "publish", "--topic", "t", "--count", "3", "--quiet", "c").want(t, exitOK, "", "")
 	w.run("", "publish", "--topic", "t", "--quiet", "").want(t, exitOK, "", "")
 	w.run("", "publish", "--topic", "t", "--quiet", "--", "-x").want(t, exitOK, "", "")
 	if got, want := w.bodies(), "a\nb\nc\nc\nc\n\n-x\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// forbidden is standard input that belongs to somebody else.
+type forbidden struct{ t *testing.T }
+
+func (f forbidden) Read([]byte) (int, error) {
+	f.t.Error("standard input was read")
+	return 0, os.ErrInvalid
+}
+
+// In `while read line; do stagebus publish …; done`, standard input is the loop's.
+func TestPublishLeavesStandardInputAlone(t *testing.T) {
+	w := newWorld(t)
+	file := filepath.Join(t.TempDir(), "f")
+	write(t, file, "x")
+	for _, args := range [][]string{{"body"}, {""}, {"--file", file}, {"--file", file, "--jsonl"}} {
+		args = append([]string{"publish", "--create", "--topic", "t"}, args...)
+		run(t.Context(), args, streams{forbidden{t}, newBuffer(), newBuffer(), func(string) string { return w.url }})
+	}
+	if got := w.bodies(); got != "body\n\nx\n" {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -11,12 +12,12 @@ import (
 
 // reader moves deliveries to standard output and settles those that are there.
 type reader struct {
-	c    stagebus.Consumer
-	out  *printer
-	end  *end // nil: follow
-	left int  // 0: no limit
-	dst  []stagebus.Delivery
-	warn func(format string, args ...any)
+	c     stagebus.Consumer
+	out   *printer
+	end   *end // nil: follow
+	limit int  // messages to print; 0: all
+	dst   []stagebus.Delivery
+	warn  func(format string, args ...any)
 
 	n        int    // messages printed
 	why      string // why it ended
@@ -33,22 +34,21 @@ func (r *reader) run(ctx context.Context, timeout time.Duration) error {
 		limited, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	limit := r.left
 	for {
 		if r.end != nil && r.end.reached() {
 			r.why = "that is the end"
 			return nil
 		}
 		dst := r.dst
-		if limit > 0 {
-			dst = dst[:min(len(dst), limit-r.n)]
+		if r.limit > 0 {
+			dst = dst[:min(len(dst), r.limit-r.n)]
 		}
 		n, err := r.receive(limited, dst)
 		if n > 0 {
 			if err := r.handle(ctx, dst[:n]); err != nil {
 				return err
 			}
-			if limit > 0 && r.n >= limit {
+			if r.limit > 0 && r.n >= r.limit {
 				return nil
 			}
 		}
@@ -148,6 +148,26 @@ func (r *reader) settle(v stagebus.Verdict, ds []stagebus.Delivery) error {
 		if v.Kind == stagebus.KindDone {
 			r.stale++
 		}
+	}
+	return nil
+}
+
+// verdict turns the error of run, and what was counted, into the command's.
+func (r *reader) verdict(err error) error {
+	switch {
+	case errors.Is(err, errReaderLeft):
+		return err
+	case errors.Is(err, errInterrupted) && r.limit > 0:
+		r.why = errInterrupted.Error()
+	case errors.Is(err, errInterrupted):
+		return fmt.Errorf("%w before the end; consumed %s", errInterrupted, plural(r.n, "message"))
+	case err != nil:
+		return err
+	case r.bad > 0:
+		return fmt.Errorf("%d of %s could not be read, the first: %w", r.bad, plural(r.n, "message"), r.firstBad)
+	}
+	if r.n < r.limit {
+		return &shortError{fmt.Sprintf("%d of %s: %s", r.n, plural(r.limit, "message"), r.why)}
 	}
 	return nil
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/stagebus/stagebus"
@@ -159,6 +161,9 @@ func encodeRecord(w *bytes.Buffer, r *record) error {
 
 // decodeRecord reads one line. Unknown fields are errors: a misspelt one would be dropped in silence.
 func decodeRecord(line []byte) (stagebus.Message, error) {
+	if err := checkText(line); err != nil {
+		return stagebus.Message{}, err
+	}
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	var r record
@@ -169,6 +174,43 @@ func decodeRecord(line []byte) (stagebus.Message, error) {
 		return stagebus.Message{}, errors.New("more than one JSON value on a line")
 	}
 	return r.message()
+}
+
+// checkText refuses what encoding/json would silently replace by U+FFFD: bytes that aren't UTF-8, and halves of surrogate pairs, which
+// Python writes for such bytes.
+func checkText(line []byte) error {
+	if !utf8.Valid(line) {
+		return errors.New("not UTF-8: binary goes into key_base64, body_base64 and {\"base64\": …}")
+	}
+	for rest := line; ; {
+		i := bytes.IndexByte(rest, '\\')
+		if i < 0 || i+1 >= len(rest) {
+			return nil
+		}
+		high, ok := unicodeEscape(rest[i:])
+		if !ok { // some other escape, perhaps of a backslash
+			rest = rest[i+2:]
+			continue
+		}
+		rest = rest[i+6:]
+		if !utf16.IsSurrogate(high) {
+			continue
+		}
+		low, _ := unicodeEscape(rest)
+		if utf16.DecodeRune(high, low) == utf8.RuneError {
+			return fmt.Errorf("\\u%04x is half a character: binary goes into key_base64, body_base64 and {\"base64\": …}", high)
+		}
+		rest = rest[6:]
+	}
+}
+
+// unicodeEscape returns the number that \uXXXX at the start of b stands for.
+func unicodeEscape(b []byte) (rune, bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	return rune(n), err == nil
 }
 
 // plainJSONError says it without the names of Go types.

@@ -106,11 +106,24 @@ func TestDecodeRecordRefuses(t *testing.T) {
 		`{"body":"x","partition":-1}`:            "count from 0",
 		`{"body":"x","partition":2147483647}`:    "count from 0",
 		`{"body":"x","priority":256}`:            "priority",
+		"{\"body\":\"\xff\"}":                    "not UTF-8",
+		`{"body":"\udcff"}`:                      `\udcff is half`,
+		`{"body":"\ud83d"}`:                      `\ud83d is half`,
+		`{"body":"\ud83dx\ude00"}`:               `\ud83d is half`,
+		`{"body":"\ud83d\u0041"}`:                `\ud83d is half`,
+		`{"body":"\\\ud800"}`:                    `\ud800 is half`,
 	} {
 		_, err := decodeRecord([]byte(line))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", line, err, want)
 		}
+	}
+}
+
+func TestDecodeRecordEscapes(t *testing.T) {
+	m, err := decodeRecord([]byte(`{"body":"\u00e9\ud83d\ude00\\ud800\n"}`))
+	if err != nil || string(m.Body) != "é😀\\ud800\n" {
+		t.Errorf("%q, %v", m.Body, err)
 	}
 }
 

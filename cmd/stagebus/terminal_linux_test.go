@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal returns both ends of a pseudo terminal: what is typed into keyboard is read from tty, what is written to tty shows on keyboard.
+func openTerminal(t *testing.T) (keyboard, tty *os.File) {
+	t.Helper()
+	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo terminals here: %v", err)
+	}
+	t.Cleanup(func() { keyboard.Close() }) //nolint:errcheck // a terminal
+	fd := int(keyboard.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tty.Close() }) //nolint:errcheck // a terminal
+	return keyboard, tty
+}
+
+// A terminal is read only if that was asked for: otherwise the command would hang, and nobody know why.
+func TestPublishFromTerminal(t *testing.T) {
+	w := newWorld(t)
+	keyboard, tty := openTerminal(t)
+	errs := newBuffer()
+	s := streams{tty, newBuffer(), errs, func(string) string { return w.url }}
+	if code := run(t.Context(), []string{"publish", "--topic", "t", "--create"}, s); code != exitUsage || !strings.Contains(errs.String(), "nothing to publish: give the body as an argument") {
+		t.Errorf("exit code %d, %q", code, errs)
+	}
+	if code := run(t.Context(), []string{"publish", "--topic", "t", "--create", "body"}, s); code != exitOK {
+		t.Errorf("exit code %d, %q", code, errs)
+	}
+	feedIn(t, keyboard, "typed\n\x04")
+	if code := run(t.Context(), []string{"publish", "--topic", "t", "-"}, s); code != exitOK {
+		t.Errorf("exit code %d, %q", code, errs)
+	}
+	if got := w.bodies(); got != "body\ntyped\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Nothing that isn't a terminal is refused, /dev/null for one: cron and loops have it.
+func TestPublishFromDevNull(t *testing.T) {
+	w := newWorld(t)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close() //nolint:errcheck // only read
+	errs := newBuffer()
+	if code := run(t.Context(), []string{"publish", "--topic", "t"}, streams{null, newBuffer(), errs, func(string) string { return w.url }}); code != exitOK {
+		t.Errorf("exit code %d, %q", code, errs)
+	}
+	errs.await(t, "published 0 messages\n")
+}
+
+// Escape sequences of a body don't reach a terminal unless asked for.
+func TestConsumeToTerminal(t *testing.T) {
+	w := newWorld(t)
+	w.seedBodies("text", "\x1b[2J")
+	keyboard, tty := openTerminal(t)
+	s := streams{strings.NewReader(""), tty, newBuffer(), func(string) string { return w.url }}
+	shown := bufio.NewReader(keyboard)
+	for _, c := range []struct{ args, want string }{
+		{"", "(4 bytes that aren't text: --format raw prints them as they are, --format json in base64)\r\n"},
+		{"--format raw", "\x1b[2J\r\n"},
+	} {
+		if code := run(t.Context(), append([]string{"consume", "--topic", "t"}, strings.Fields(c.args)...), s); code != exitOK {
+			t.Fatalf("exit code %d", code)
+		}
+		for _, want := range []string{"text\r\n", c.want} {
+			if got, err := shown.ReadString('\n'); got != want || err != nil {
+				t.Errorf("got %q, %v, want %q", got, err, want)
+			}
+		}
+	}
+}
