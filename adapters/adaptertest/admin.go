@@ -16,12 +16,13 @@ var adminCases = []Case{
 }
 
 func declareCase(e *env) {
+	g, h := e.group("g"), e.group("h")
 	const parts = 3
-	topic := e.topicOf(parts, "g")
+	topic := e.topicOf(parts, g)
 	p := e.producer()
 	e.sendTexts(p, topic, "m0", "m1")
-	e.declare(e.spec(topic, parts, "g"))
-	e.declare(e.spec(topic, parts, "g", "h"))
+	e.declare(e.spec(topic, parts, g))
+	e.declare(e.spec(topic, parts, g, h))
 	info, err := e.b.Admin().Describe(e.ctx(), topic)
 	if err != nil {
 		e.Fatalf("describe: %v", err)
@@ -54,14 +55,15 @@ func declareCase(e *env) {
 		e.Errorf("the topic is not among the %d that are listed", len(all))
 	}
 	// Declaring again has dropped nothing.
-	e.take(e.consumer(topic, "g"), 2)
+	e.take(e.consumer(topic, g), 2)
 	// A name that is given by somebody else's broker can be asked for as well.
 	_, err = e.b.Admin().Describe(e.ctx(), e.unused())
 	e.want(err, "describe a topic that doesn't exist", stagebus.ErrNotFound)
 }
 
 func deleteCase(e *env) {
-	topic := e.topic("g")
+	g := e.group("g")
+	topic := e.topic(g)
 	p := e.producer()
 	e.sendTexts(p, topic, "m")
 	if err := e.b.Admin().Delete(e.ctx(), topic); err != nil {
@@ -78,9 +80,9 @@ func deleteCase(e *env) {
 	// A new producer doesn't remember the topic; one that does may need a while.
 	e.want(stagebus.Send(e.ctx(), e.producer(), texts(topic, "late")...), "send to it", stagebus.ErrNoRoute)
 	// The name can be used again, and starts empty.
-	e.declare(e.spec(topic, 1, "g"))
+	e.declare(e.spec(topic, 1, g))
 	p = e.producer()
-	e.nothingBefore(p, e.consumer(topic, "g"), topic, "a topic that was declared anew")
+	e.nothingBefore(p, e.consumer(topic, g), topic, "a topic that was declared anew")
 }
 
 func (e *env) depth(topic, group string) (int64, bool) {
@@ -98,41 +100,43 @@ func (e *env) depth(topic, group string) (int64, bool) {
 }
 
 func depthCase(e *env) {
-	topic := e.topic("g")
+	g := e.group("g")
+	topic := e.topic(g)
 	p := e.producer()
-	c := e.consumer(topic, "g")
+	c := e.consumer(topic, g)
 	e.sendTexts(p, topic, numbered("m", 5)...)
 	ds := e.receive(c, 5)
 	e.settle(c, stagebus.Done, ds[:2]...)
 	e.closeIt("consumer", c.Close)
 	e.eventually("two of five are settled: the depth is 3", func() bool {
-		n, ok := e.depth(topic, "g")
+		n, ok := e.depth(topic, g)
 		return ok && n == 3
 	})
-	c = e.consumer(topic, "g")
+	c = e.consumer(topic, g)
 	e.take(c, 3)
 	e.flush(c)
 	e.eventually("all are settled: the depth is 0", func() bool {
-		n, ok := e.depth(topic, "g")
+		n, ok := e.depth(topic, g)
 		return ok && n == 0
 	})
 }
 
 func purgeCase(e *env) {
-	topic := e.topic("g", "h")
+	g, h := e.group("g"), e.group("h")
+	topic := e.topic(g, h)
 	p := e.producer()
-	for _, g := range []string{"g", "h"} { // the groups have been there
-		e.closeIt("consumer", e.consumer(topic, g).Close)
+	for _, group := range []string{g, h} { // the groups have been there
+		e.closeIt("consumer", e.consumer(topic, group).Close)
 	}
 	e.sendTexts(p, topic, numbered("m", 5)...)
-	if err := e.b.Admin().Purge(e.ctx(), topic, "g"); err != nil {
+	if err := e.b.Admin().Purge(e.ctx(), topic, g); err != nil {
 		e.Fatalf("purge: %v", err)
 	}
-	c := e.consumer(topic, "g")
+	c := e.consumer(topic, g)
 	e.nothingBefore(p, c, topic, "the group was purged")
-	h := e.consumer(topic, "h")
-	e.take(h, 6)
-	e.nothingBefore(p, h, topic, "the other group has all")
+	other := e.consumer(topic, h)
+	e.take(other, 6)
+	e.nothingBefore(p, other, topic, "the other group has all")
 	e.want(e.b.Admin().Purge(e.ctx(), e.unused(), ""), "purge a topic that doesn't exist", stagebus.ErrNotFound)
 }
 

@@ -65,9 +65,10 @@ func undeliveredCase(e *env) {
 }
 
 func drainsCase(e *env) {
-	topic := e.topic("g")
+	g := e.group("g")
+	topic := e.topic(g)
 	p := e.producer()
-	c := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: "g", Drain: e.h.Patience})
+	c := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: g, Drain: e.h.Patience})
 	e.sendTexts(p, topic, "done", "retried", "rejected", "done last", "released")
 	ds := e.receive(c, 5)
 	closed := make(chan error, 1)
@@ -94,12 +95,12 @@ func drainsCase(e *env) {
 	if err := <-closed; err != nil {
 		e.Errorf("close: %v", err)
 	}
-	c = e.consumer(topic, "g")
+	c = e.consumer(topic, g)
 	if got := e.take(c, 2); !equalSets(got, []string{"retried", "released"}) {
 		e.Errorf("after the drain %q came again, want what was retried and released", got)
 	}
 	e.nothingBefore(p, c, topic, "all were settled")
-	if got := e.take(e.consumer(stagebus.DeadLetterTopic(topic, "g"), ""), 1); got[0] != "rejected" {
+	if got := e.take(e.consumer(stagebus.DeadLetterTopic(topic, g), ""), 1); got[0] != "rejected" {
 		e.Errorf("the dead letter is %q", got)
 	}
 }

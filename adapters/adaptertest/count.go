@@ -157,11 +157,12 @@ func (e *env) submitAll(p stagebus.Producer, ms []stagebus.Message) {
 }
 
 func countExactCase(e *env) {
+	g := e.group("g")
 	const producers, consumers, parts, keys, each = 4, 3, 4, 5, 100
-	topic := e.topicOf(parts, "g")
+	topic := e.topicOf(parts, g)
 	var cs []stagebus.Consumer
 	for range consumers {
-		cs = append(cs, e.consumer(topic, "g"))
+		cs = append(cs, e.consumer(topic, g))
 	}
 	t := newTally(producers)
 	// A lane's order is that in which one goroutine receives: each member has one, and the tally a key for each lane.
@@ -186,7 +187,7 @@ func countExactCase(e *env) {
 	for i, c := range cs {
 		e.closeIt(fmt.Sprint("consumer ", i), c.Close)
 	}
-	for _, d := range e.sweep(e.producer(), e.consumer(topic, "g"), topic, parts) {
+	for _, d := range e.sweep(e.producer(), e.consumer(topic, g), topic, parts) {
 		t.receive("sweep", &d)
 	}
 	t.report(e)

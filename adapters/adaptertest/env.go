@@ -27,6 +27,7 @@ type env struct {
 	caps    stagebus.Capabilities
 	b       *stagebus.Broker
 	name    string
+	suffix  string // of the names of groups: on Kafka a group is one for all topics, also those of other tests
 	markers atomic.Int64
 }
 
@@ -35,7 +36,7 @@ func newEnv(t testing.TB, h Harness, name string) *env {
 	if h.Patience <= 0 {
 		h.Patience = 20 * time.Second
 	}
-	e := &env{TB: t, h: h, name: name}
+	e := &env{TB: t, h: h, name: name, suffix: "-" + unique()}
 	e.b = e.open(stagebus.BrokerOptions{Stack: h.stack})
 	if err := e.b.Ping(e.ctx()); err != nil {
 		t.Fatalf("the broker doesn't answer: %v", err)
@@ -98,7 +99,7 @@ func (e *env) eventually(what string, ok func() bool) {
 // unused returns the name of a topic that doesn't exist, and sees to it that it is gone after the test, with what may have been derived
 // from it for the groups.
 func (e *env) unused(groups ...string) string {
-	name := topicName(e.name) + "." + strings.ToLower(rand.Text()[:10])
+	name := topicName(e.name) + "." + unique()
 	e.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), e.h.Patience)
 		defer cancel()
@@ -114,6 +115,11 @@ func (e *env) unused(groups ...string) string {
 	})
 	return name
 }
+
+func unique() string { return strings.ToLower(rand.Text()[:10]) }
+
+// group returns the name of a group of the test's own.
+func (e *env) group(name string) string { return name + e.suffix }
 
 // topic declares a topic of its own for the test, with one partition, or one lane where there are none.
 func (e *env) topic(groups ...string) string {

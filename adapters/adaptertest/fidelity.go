@@ -209,7 +209,7 @@ func senderBufferCase(e *env) {
 func topicsCase(e *env) {
 	a, b := e.topic(), e.topic()
 	p, ca := e.producer(), e.consumer(a, "")
-	both := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{a, b}, Group: "both"})
+	both := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{a, b}, Group: e.group("both")})
 	e.sendTexts(p, a, "a0", "a1")
 	e.sendTexts(p, b, "b0", "b1")
 	if got := e.take(ca, 2); !equalSets(got, []string{"a0", "a1"}) {

@@ -60,9 +60,10 @@ func (e *env) members(cs []stagebus.Consumer, see func(arrival)) (stop func()) {
 }
 
 func shareCase(e *env) {
-	topic := e.topicOf(4, "g")
+	g := e.group("g")
+	topic := e.topicOf(4, g)
 	p := e.producer()
-	cs := []stagebus.Consumer{e.consumer(topic, "g"), e.consumer(topic, "g")}
+	cs := []stagebus.Consumer{e.consumer(topic, g), e.consumer(topic, g)}
 	var mu sync.Mutex
 	got := map[string]int{}
 	by := make([]int, len(cs))
@@ -112,7 +113,7 @@ func shareCase(e *env) {
 	for i, c := range cs {
 		e.closeIt(fmt.Sprint("member ", i), c.Close)
 	}
-	last := e.consumer(topic, "g")
+	last := e.consumer(topic, g)
 	for _, d := range e.sweep(p, last, topic, 4) {
 		got[string(d.Body)]++
 	}
@@ -152,9 +153,10 @@ func (e *env) sweep(p stagebus.Producer, c stagebus.Consumer, topic string, n in
 }
 
 func eachGroupCase(e *env) {
-	topic := e.topic("a", "b")
+	ga, gb := e.group("a"), e.group("b")
+	topic := e.topic(ga, gb)
 	p := e.producer()
-	a, b := e.consumer(topic, "a"), e.consumer(topic, "b")
+	a, b := e.consumer(topic, ga), e.consumer(topic, gb)
 	want := numbered("m", 50)
 	e.sendTexts(p, topic, want...)
 	if got := e.take(a, 50); !equalSets(got, want) {
@@ -188,9 +190,10 @@ func defaultGroupCase(e *env) {
 }
 
 func leaveCase(e *env) {
-	topic := e.topicOf(4, "g")
+	g := e.group("g")
+	topic := e.topicOf(4, g)
 	p := e.producer()
-	a, b := e.consumer(topic, "g"), e.consumer(topic, "g")
+	a, b := e.consumer(topic, g), e.consumer(topic, g)
 	var ms []stagebus.Message
 	for i := range 40 {
 		ms = append(ms, stagebus.Message{Topic: topic, Key: []byte(fmt.Sprint(i)), Body: []byte(fmt.Sprint("m", i))})
@@ -207,11 +210,12 @@ func leaveCase(e *env) {
 }
 
 func joinCase(e *env) {
+	g := e.group("g")
 	const parts, n = 4, 12
-	topic := e.topicOf(parts, "g")
+	topic := e.topicOf(parts, g)
 	p := e.producer()
 	// Time enough for the suite to settle what it holds; the lanes are released as soon as it has.
-	o := stagebus.ConsumerOptions{Topics: []string{topic}, Group: "g", Drain: e.h.Patience}
+	o := stagebus.ConsumerOptions{Topics: []string{topic}, Group: g, Drain: e.h.Patience}
 	a := e.consumerOf(e.b, o)
 	for i := range n {
 		m := stagebus.Message{Topic: topic, Body: []byte(fmt.Sprint("m", i))}
@@ -261,10 +265,11 @@ func joinCase(e *env) {
 }
 
 func keyOrderCase(e *env) {
+	g := e.group("g")
 	const keys, each = 8, 40
-	topic := e.topicOf(4, "g")
+	topic := e.topicOf(4) // the group's place is made by its consumers, since it may have to be made for that
 	p := e.producer()
-	o := stagebus.ConsumerOptions{Topics: []string{topic}, Group: "g", KeyOrder: true}
+	o := stagebus.ConsumerOptions{Topics: []string{topic}, Group: g, KeyOrder: true}
 	cs := []stagebus.Consumer{e.consumerOf(e.b, o), e.consumerOf(e.b, o), e.consumerOf(e.b, o)}
 	t := newTally(1)
 	stop := e.members(cs, func(a arrival) { t.receive(0, &a.Delivery) })

@@ -19,11 +19,12 @@ var processCases = []Case{
 // goroutinesCase uses everything, closes it, and looks at once. A goroutine that waits for something then has nobody who
 // waits for it; one that runs may be on its last lines and is looked at again.
 func goroutinesCase(e *env) {
-	topic := e.topic("g")
+	g := e.group("g")
+	topic := e.topic(g)
 	before := goroutines()
 	b := e.h.Open(e.TB, stagebus.BrokerOptions{Stack: e.h.stack})
 	p := e.producerOf(b, stagebus.ProducerOptions{})
-	c := e.consumerOf(b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: "g"})
+	c := e.consumerOf(b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: g})
 	other := e.consumerOf(b, stagebus.ConsumerOptions{Topics: []string{topic}})
 	tail := e.consumerOf(b, stagebus.ConsumerOptions{Topics: []string{topic}, Mode: stagebus.Ephemeral})
 	e.sendTexts(p, topic, numbered("m", 20)...)

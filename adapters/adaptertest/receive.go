@@ -215,12 +215,13 @@ func missingTopicCase(e *env) {
 }
 
 func positionedCase(e *env) {
+	fresh := e.group("new")
 	for _, o := range []stagebus.ConsumerOptions{
-		{Group: "new", Start: stagebus.Start{Kind: stagebus.StartLatest}},
+		{Group: fresh, Start: stagebus.Start{Kind: stagebus.StartLatest}},
 		{Mode: stagebus.Ephemeral},
 		{},
 	} {
-		topic := e.topic("new")
+		topic := e.topic(fresh)
 		p := e.producer()
 		o.Topics = []string{topic}
 		c := e.consumerOf(e.b, o)
@@ -267,8 +268,9 @@ func ephemeralCase(e *env) {
 }
 
 func laneCase(e *env) {
-	topic := e.topic("g")
-	p, c := e.producer(), e.consumer(topic, "g")
+	g := e.group("g")
+	topic := e.topic(g)
+	p, c := e.producer(), e.consumer(topic, g)
 	e.sendTexts(p, topic, "one", "two")
 	ds := e.receive(c, 2)
 	if ds[0].Token == ds[1].Token {
@@ -278,7 +280,7 @@ func laneCase(e *env) {
 	if ds[1].Token.Lane != lane {
 		e.Errorf("two deliveries of one topic of one partition have different lanes")
 	}
-	if info := lane.Info(); info.Group != "g" || info.Topic == "" {
+	if info := lane.Info(); info.Group != g || info.Topic == "" {
 		e.Errorf("the lane is %+v, want group g of a topic", info)
 	}
 	select {

@@ -103,9 +103,10 @@ func retryOthersCase(e *env) {
 }
 
 func retryGroupCase(e *env) {
-	topic := e.topic("a", "b")
+	ga, gb := e.group("a"), e.group("b")
+	topic := e.topic(ga, gb)
 	p := e.producer()
-	a, b := e.consumer(topic, "a"), e.consumer(topic, "b")
+	a, b := e.consumer(topic, ga), e.consumer(topic, gb)
 	e.sendTexts(p, topic, "m")
 	e.settle(a, stagebus.Retry(0), e.receive(a, 1)...)
 	e.take(b, 1)

@@ -160,7 +160,7 @@ func endedContextCase(e *env) {
 	e.nothingBefore(p, c, topic, "a cancelled Receive")
 
 	// Close is bounded by its context too: it may fail, not hang, and the consumer is closed.
-	slow := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: "slow", Drain: time.Hour})
+	slow := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: e.group("slow"), Drain: time.Hour})
 	e.sendTexts(p, topic, "held")
 	e.receive(slow, 1)
 	closed := make(chan struct{})

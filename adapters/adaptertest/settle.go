@@ -50,9 +50,10 @@ func doneCase(e *env) {
 }
 
 func flushCase(e *env) {
-	topic := e.topic("g")
+	g := e.group("g")
+	topic := e.topic(g)
 	p := e.producer()
-	c := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: "g"})
+	c := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: g})
 	for round := range 3 {
 		e.sendTexts(p, topic, numbered(fmt.Sprint("round ", round, " "), 20)...)
 		e.take(c, 20)
@@ -61,7 +62,7 @@ func flushCase(e *env) {
 		if err != nil {
 			e.Fatalf("describe: %v", err)
 		}
-		i := slices.IndexFunc(info.Groups, func(g stagebus.GroupInfo) bool { return g.Name == "g" })
+		i := slices.IndexFunc(info.Groups, func(i stagebus.GroupInfo) bool { return i.Name == g })
 		if i < 0 {
 			e.Fatalf("group g is consuming and not among %+v", info.Groups)
 		}
@@ -71,7 +72,7 @@ func flushCase(e *env) {
 	}
 	e.flush(c) // of nothing
 	e.closeIt("consumer", c.Close)
-	e.nothingBefore(p, e.consumer(topic, "g"), topic, "all were settled before Flush")
+	e.nothingBefore(p, e.consumer(topic, g), topic, "all were settled before Flush")
 }
 
 func partlyCase(e *env) {
@@ -205,9 +206,10 @@ func (*madeUp) Draining() <-chan struct{} { return nil }
 func (*madeUp) Context() context.Context  { return context.Background() }
 
 func foreignCase(e *env) {
-	topic := e.topic("a", "b")
+	ga, gb := e.group("a"), e.group("b")
+	topic := e.topic(ga, gb)
 	p := e.producer()
-	a, b := e.consumer(topic, "a"), e.consumer(topic, "b")
+	a, b := e.consumer(topic, ga), e.consumer(topic, gb)
 	e.sendTexts(p, topic, "m0", "m1")
 	das, dbs := e.receive(a, 2), e.receive(b, 2)
 	stale := stagebus.ErrStale
@@ -223,7 +225,7 @@ func foreignCase(e *env) {
 	// The other consumer's are as open as before.
 	e.settle(b, stagebus.Done, dbs[0])
 	e.closeIt("consumer b", b.Close)
-	c := e.consumer(topic, "b")
+	c := e.consumer(topic, gb)
 	if got := e.take(c, 1); got[0] != "m1" {
 		e.Errorf("m1 was not settled by its consumer, and %q comes again", got)
 	}

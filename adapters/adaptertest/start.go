@@ -19,10 +19,11 @@ var startCases = []Case{
 }
 
 func historyCase(e *env) {
-	topic := e.topic("new")
+	fresh, unheard := e.group("new"), e.group("unheard-of")
+	topic := e.topic(fresh)
 	p := e.producer()
 	e.sendTexts(p, topic, "a", "b")
-	for _, g := range []string{"", "new", "unheard-of"} {
+	for _, g := range []string{"", fresh, unheard} {
 		if got := e.take(e.consumer(topic, g), 2); got[0] != "a" || got[1] != "b" {
 			e.Errorf("group %q got %q", g, got)
 		}
@@ -31,15 +32,16 @@ func historyCase(e *env) {
 
 // noHistoryCase: a group starts empty unless it was declared with the topic.
 func noHistoryCase(e *env) {
-	topic := e.topic("declared")
+	declared, unheard := e.group("declared"), e.group("unheard-of")
+	topic := e.topic(declared)
 	p := e.producer()
 	e.sendTexts(p, topic, "a", "b")
-	for _, g := range []string{"", "declared"} {
+	for _, g := range []string{"", declared} {
 		if got := e.take(e.consumer(topic, g), 2); got[0] != "a" || got[1] != "b" {
 			e.Errorf("group %q, declared before, got %q", g, got)
 		}
 	}
-	e.nothingBefore(p, e.consumer(topic, "unheard-of"), topic, "a new group of a broker without history")
+	e.nothingBefore(p, e.consumer(topic, unheard), topic, "a new group of a broker without history")
 }
 
 func startKindsCase(e *env) {
@@ -51,7 +53,7 @@ func startKindsCase(e *env) {
 		e.send(p, stagebus.Message{Topic: topic, Time: at, Body: []byte(fmt.Sprint("m", i))})
 	}
 	open := func(group string, s stagebus.Start) stagebus.Consumer {
-		return e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: group, Start: s})
+		return e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: e.group(group), Start: s})
 	}
 	for _, k := range []struct {
 		name  string
@@ -95,14 +97,15 @@ func startKindsCase(e *env) {
 }
 
 func noReplayCase(e *env) {
+	g := e.group("g")
 	topic := e.topic()
 	for what, s := range map[string]stagebus.Start{
 		"earliest": {Kind: stagebus.StartEarliest}, "a time": {Kind: stagebus.StartTime, Time: time.Now()}, "an offset": {Kind: stagebus.StartOffset},
 	} {
-		_, err := e.tryConsumer(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: "g", Start: s})
+		_, err := e.tryConsumer(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: g, Start: s})
 		e.want(err, "start at "+what+" on a broker without replay", stagebus.ErrUnsupported)
 	}
-	c := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: "g", Start: stagebus.Start{Kind: stagebus.StartLatest}})
+	c := e.consumerOf(e.b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: g, Start: stagebus.Start{Kind: stagebus.StartLatest}})
 	e.nothingBefore(e.producer(), c, topic, "start at the latest message")
 }
 
