@@ -21,7 +21,7 @@ type pipe struct {
 
 const (
 	// patience is how long a reader may leave the pipe alone until it is taken for one that reads at the end only.
-	patience = time.Second
+	patience = 3 * time.Second
 	// A reader that waits in read empties the pipe in microseconds: it is asked about that often before the first nap.
 	spins             = 50
 	shortNap, longNap = 20 * time.Microsecond, time.Millisecond
