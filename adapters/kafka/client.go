@@ -128,7 +128,7 @@ func (c *client) askRaw(ctx context.Context, node int32, req protocol.Message, r
 	x := &exchange{Message: req, ctx: ctx, node: node, client: c.id, read: read}
 	res, err := c.transport.RoundTrip(ctx, c.addr, x)
 	if err == nil {
-		return res, nil
+		return res.(reply).Message, nil
 	}
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause
@@ -187,7 +187,19 @@ func (x *exchange) Required(versions map[protocol.ApiKey]int16) bool {
 	return true
 }
 
+// reply hides the type of an answer from Transport, which would act on some of them: wait until a new topic shows in its
+// metadata, where none ever does.
+type reply struct{ protocol.Message }
+
 func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
+	m, err := x.carryOut(rw)
+	if err != nil {
+		return nil, err
+	}
+	return reply{m}, nil
+}
+
+func (x *exchange) carryOut(rw io.ReadWriter) (protocol.Message, error) {
 	if !x.state.CompareAndSwap(exchangeNew, exchangeStarted) {
 		return nil, errAbandoned // the caller has gone and counts on its not being written
 	}

@@ -208,6 +208,7 @@ func (c *consumer) drainLanes(ls []*lane) {
 	c.mu.Lock()
 	defer c.unlock()
 	for _, l := range ls {
+		l.remnant = false
 		if !l.draining {
 			l.draining = true
 			close(l.drain)

@@ -15,6 +15,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/heartbeat"
 	"github.com/segmentio/kafka-go/protocol/offsetcommit"
 	"github.com/segmentio/kafka-go/protocol/offsetfetch"
+
+	"github.com/stagebus/stagebus"
 )
 
 // coordinator sends requests to the broker that coordinates a group, and finds it again when it has moved. Safe for
@@ -88,7 +90,7 @@ func transient(err error) bool {
 	if errors.As(err, &code) {
 		return groupRetriable(code)
 	}
-	return !errors.Is(err, context.Canceled)
+	return !errors.Is(err, context.Canceled) && !errors.Is(err, stagebus.ErrClosed)
 }
 
 // retry calls f until it works, fails for good, or ctx ends. The wait is short: a group that is new on a broker, and everyone who

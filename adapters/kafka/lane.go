@@ -36,6 +36,9 @@ type lane struct {
 	pause     time.Time // don't fetch before
 	trouble   backoff
 	draining  bool
+	// remnant: the lane has drained and another one goes on after it in the same partition, which this member kept. What is
+	// open can still be settled, and is delivered again when it is given back.
+	remnant   bool
 	sealed    bool
 	missing   bool  // the broker doesn't know the topic; looked at once more before it counts
 	committed int64 // what the broker knows, -1 for nothing
@@ -69,7 +72,7 @@ func (l *lane) Context() context.Context { return l.ctx }
 
 // next takes the next delivery that is due. It returns false, and when to look again if that is known.
 func (l *lane) next(now time.Time, room func(size int) bool) (d stagebus.Delivery, ok bool, at time.Time) {
-	if l.sealed || l.draining {
+	if l.sealed || l.draining && !l.remnant {
 		return d, false, at
 	}
 	for i, r := range l.again {
@@ -84,6 +87,9 @@ func (l *lane) next(now time.Time, room func(size int) bool) (d stagebus.Deliver
 		d = l.delivery(r.p, r.seq)
 		d.Redelivered = true
 		return d, true, at
+	}
+	if l.draining {
+		return d, false, at
 	}
 	p := l.peek()
 	if p == nil {
@@ -123,9 +129,8 @@ func (l *lane) peek() *pinned {
 		return p
 	}
 	stuck := l.reader.next == l.pos && err == nil
-	l.pos = l.reader.next
-	l.ledger.Advance(l.pos)
 	l.dropReader()
+	l.ledger.Advance(l.pos)
 	switch {
 	case err != nil:
 		l.failed(err)
@@ -162,6 +167,10 @@ func (l *lane) unpin(ch *chunk) {
 func (l *lane) dropReader() {
 	if l.reader == nil {
 		return
+	}
+	l.pos = max(l.pos, l.reader.next)
+	if l.peeked != nil {
+		l.pos = l.peeked.offset
 	}
 	l.unpin(l.reader.whole)
 	l.reader, l.peeked = nil, nil

@@ -22,6 +22,7 @@ type member struct {
 	// counted are the partitions of all topics that the group reads, as the leader divided them.
 	counted map[string]int
 	owned   map[string][]int32
+	last    identity // whose lanes there are
 }
 
 // errRejoin says that the member must join again, and why.
@@ -170,8 +171,6 @@ func (m *member) leave(ctx context.Context) {
 	if m.who.member == "" || m.c.n.InstanceID != "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
 	req := &leavegroup.Request{GroupID: m.k.group, Members: []leavegroup.RequestMember{{MemberID: m.who.member}}}
 	_, err := m.k.ask(ctx, req, func(r protocol.Message) kgo.Error { return kgo.Error(r.(*leavegroup.Response).ErrorCode) })
 	if err != nil && !errors.Is(err, kgo.UnknownMemberId) {

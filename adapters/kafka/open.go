@@ -15,6 +15,19 @@ type opening struct {
 	retry  bool
 }
 
+// remnants are the newest lane of each partition that was kept.
+func (c *consumer) remnants() map[place]*lane {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := map[place]*lane{}
+	for _, l := range c.lanes {
+		if l.remnant {
+			found[place{l.info.Topic, l.info.Partition}] = l
+		}
+	}
+	return found
+}
+
 // places are the openings of an assignment.
 func (m *member) places(owned map[string][]int32) []opening {
 	var os []opening
@@ -40,6 +53,7 @@ func (m *member) open(ctx context.Context, os []opening) ([]*lane, error) {
 	for i := range os {
 		at[i] = os[i].place
 	}
+	kept := m.c.remnants()
 	var committed map[place]int64
 	err := retry(ctx, func() (err error) {
 		committed, err = m.k.committed(ctx, at)
@@ -50,7 +64,7 @@ func (m *member) open(ctx context.Context, os []opening) ([]*lane, error) {
 	}
 	var fresh, retries []place
 	for i := range os {
-		if _, ok := committed[at[i]]; ok {
+		if _, ok := committed[at[i]]; ok || kept[at[i]] != nil {
 			continue
 		}
 		// What is in a retry topic was put there for this group, and a topic that came back has only what is new.
@@ -82,7 +96,11 @@ func (m *member) open(ctx context.Context, os []opening) ([]*lane, error) {
 		if !ok {
 			start = starts[o.place]
 		}
-		lanes[i] = m.c.newLane(o.place, o.source, o.origin, o.retry, int64(m.who.generation), start, start)
+		known := start
+		if l := kept[o.place]; l != nil {
+			start, known = l.pos, l.committed
+		}
+		lanes[i] = m.c.newLane(o.place, o.source, o.origin, o.retry, int64(m.who.generation), start, known)
 	}
 	return lanes, nil
 }
@@ -106,9 +124,11 @@ func (m *member) openRetries(ctx context.Context) ([]*lane, error) {
 		return nil, err
 	}
 	have := map[place]bool{}
-	for _, l := range c.current() {
-		have[place{l.info.Topic, l.info.Partition}] = true
+	c.mu.Lock()
+	for _, l := range c.lanes {
+		have[place{l.info.Topic, l.info.Partition}] = !l.draining
 	}
+	c.mu.Unlock()
 	var os []opening
 	for topic, ps := range m.owned {
 		name, ok := c.names[topic]

@@ -76,6 +76,9 @@ func newProducer(c *client, d *directory, o stagebus.ProducerOptions, n Producer
 
 // Submit implements [stagebus.Producer].
 func (p *producer) Submit(ctx context.Context, ms []stagebus.Message, done func([]stagebus.Outcome)) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	topics, err := p.topics(ctx, ms)
 	if err != nil {
 		return err

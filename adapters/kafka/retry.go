@@ -93,10 +93,10 @@ func (c *consumer) deadCopy(ctx context.Context, l *lane, p *pinned, reason stri
 		return record{}, place{}, err
 	}
 	if len(reason) > reasonLimit {
-		reason = strings.ToValidUTF8(reason[:reasonLimit], "")
-	}
-	if !utf8.ValidString(reason) {
-		reason = strings.ToValidUTF8(reason, "\uFFFD")
+		reason = reason[:reasonLimit]
+		for n := 0; n < utf8.UTFMax && !utf8.ValidString(reason); n++ { // don't leave half a letter
+			reason = reason[:len(reason)-1]
+		}
 	}
 	headers := strip(p.headers, headerAttempt, headerDue, deadPrefix)
 	for _, h := range []struct{ name, value string }{

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,11 +36,15 @@ func (m *member) run(ready chan<- error) {
 			err = m.generation(ctx, owned, func() { report(nil); b.reset() })
 		}
 		if closing(c) {
-			m.leave(context.Background())
+			c.sealLanes(c.current(), stagebus.ErrClosed)
+			leaving, cancel := c.untilHurried(2 * time.Second)
+			m.leave(leaving)
+			cancel()
 			report(stagebus.ErrClosed)
 			return
 		}
 		if fatal(err) {
+			c.sealLanes(c.current(), err)
 			err = c.client.fail("consume", m.k.group, err)
 			report(err)
 			c.fail(err)
@@ -160,6 +165,7 @@ func (m *member) generation(ctx context.Context, owned map[string][]int32, posit
 	defer stop()
 
 	m.owned = owned
+	m.retain()
 	opening, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() { // a generation that ends meanwhile needs no positions
@@ -280,16 +286,9 @@ func (m *member) end(p *pulse, why error) error {
 		}
 	}
 	// The last commit is what saves work from being done twice: it may take its time, but not the group's.
-	last, done := context.WithTimeout(context.Background(), min(5*time.Second, c.client.timeout))
+	last, done := c.untilHurried(min(5*time.Second, c.client.timeout))
 	defer done()
-	err := retry(last, func() error {
-		select {
-		case <-hurry:
-			return stagebus.ErrClosed
-		default:
-		}
-		return m.commit(last, false)
-	})
+	err := retry(last, func() error { return m.commit(last, false) })
 	var code kgo.Error
 	if errors.As(err, &code) && lost(code) {
 		return m.evicted(err)
@@ -297,8 +296,44 @@ func (m *member) end(p *pulse, why error) error {
 	if err != nil {
 		c.event(err)
 	}
-	c.sealLanes(ls, why)
+	if !errors.Is(why, kgo.RebalanceInProgress) {
+		c.sealLanes(ls, why)
+	}
 	return nil
+}
+
+// retain looks at the lanes of the last generation: those whose partition this member keeps go on as remnants, for nobody else
+// can have read it; the others end. A member that missed a generation, or became another one, keeps nothing.
+func (m *member) retain() {
+	c := m.c
+	unbroken := m.last.member == m.who.member && m.last.generation+1 == m.who.generation
+	m.last = m.who
+	var gone []*lane
+	c.mu.Lock()
+	for _, l := range c.lanes {
+		name, _ := physical(l.source)
+		kept := unbroken && l.info.Partition == l.origin && slices.Contains(m.owned[name], l.origin)
+		if l.remnant = kept; !kept {
+			gone = append(gone, l)
+		}
+	}
+	c.mu.Unlock()
+	c.sealLanes(gone, kgo.RebalanceInProgress)
+}
+
+// untilHurried is a context that ends after d, or soon after the context of Close has.
+func (c *consumer) untilHurried(d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-c.hurry:
+			_ = sleep(ctx, 250*time.Millisecond)
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { cancel(); wg.Wait() }
 }
 
 // commit makes known what has been settled since the last time, or all of it.
@@ -307,15 +342,27 @@ func (m *member) commit(ctx context.Context, all bool) error {
 	marks := map[place]int64{}
 	moved := map[*lane]int64{}
 	c.mu.Lock()
-	for _, l := range c.lanes {
+	var finished []*lane
+	held := map[place]bool{}    // by an older lane of the partition with open deliveries
+	for _, l := range c.lanes { // older ones come first
+		at := place{l.info.Topic, l.info.Partition}
+		if held[at] {
+			continue
+		}
 		mark, _ := l.ledger.Mark()
 		mark = max(mark, l.start)
 		if mark != l.committed || all {
-			marks[place{l.info.Topic, l.info.Partition}] = mark
+			marks[at] = mark
 			moved[l] = mark
+		}
+		if n, _, _ := l.ledger.Open(); n > 0 {
+			held[at] = true
+		} else if l.remnant {
+			finished = append(finished, l)
 		}
 	}
 	c.mu.Unlock()
+	defer c.sealLanes(finished, nil)
 	if len(marks) == 0 {
 		return nil
 	}
