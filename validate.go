@@ -69,13 +69,18 @@ func checkMessage(m *Message, limit int) error {
 			return invalid(a.name, a.value, "an attribute is at most 255 bytes of UTF-8 without control characters")
 		}
 	}
+	for _, at := range [...]time.Time{m.Time, m.Deadline} {
+		if y := at.UTC().Year(); y < 0 || y > 9999 {
+			return invalid("time", at.String(), "RFC 3339 has years from 0 to 9999")
+		}
+	}
 	for i := range m.Headers {
 		k := m.Headers[i].Key
 		switch {
 		case k == "" || len(k) > maxShort || !utf8.ValidString(k):
 			return invalid("header name", k, "1 to 255 bytes of UTF-8")
 		case Reserved(k):
-			return invalid("header name", k, "reserved for an attribute: set the field of Message")
+			return invalid("header name", k, "reserved for attributes: set the field of Message; extensions are spelled ce_NAME")
 		}
 	}
 	if n := m.headerSize(); n > maxHeaderBytes || len(m.Headers) > maxHeaders {

@@ -26,6 +26,8 @@ func TestMessagesAreCheckedBeforeTheAdapter(t *testing.T) {
 		"attribute of 255":    {Message{Topic: "t", ID: long[:255]}, nil},
 		"attribute not UTF-8": {Message{Topic: "t", Type: "\xff"}, ErrInvalid},
 		"attribute with LF":   {Message{Topic: "t", Subject: "a\nb"}, ErrInvalid},
+		"year 10000":          {Message{Topic: "t", Time: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, ErrInvalid},
+		"deadline before 0":   {Message{Topic: "t", Deadline: time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)}, ErrInvalid},
 		"header of 300 bytes": {Message{Topic: "t", Headers: Headers{{strings.Repeat("k", 300), ""}}}, ErrInvalid},
 		"header without name": {Message{Topic: "t", Headers: Headers{{"", "v"}}}, ErrInvalid},
 		"binary header value": {Message{Topic: "t", Headers: Headers{{"k", "\x00\xff"}}}, nil},
