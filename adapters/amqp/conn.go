@@ -15,8 +15,23 @@ import (
 type wire struct {
 	net.Conn
 	stall   time.Duration // how long it may take nothing
+	silence atomic.Int64  // a time.Duration: how long it may give nothing, once that is agreed on
 	blocked atomic.Bool   // the broker said that it reads nothing for now
 }
+
+// Read fails once the peer has been silent for too long.
+func (w *wire) Read(b []byte) (int, error) {
+	if d := w.silence.Load(); d > 0 {
+		if err := w.Conn.SetReadDeadline(time.Now().Add(time.Duration(d))); err != nil {
+			return 0, err
+		}
+	}
+	return w.Conn.Read(b)
+}
+
+// SetReadDeadline does nothing: the library's goroutine that would move the deadline is the one that sends heartbeats, and waits behind a write
+// to a blocked broker, whose own heartbeats still come.
+func (w *wire) SetReadDeadline(time.Time) error { return nil }
 
 // Write fails once the peer takes no byte for a while. A broker that said it is blocked is left alone: whether it lives is
 // told by its heartbeats, which time out the reading side.

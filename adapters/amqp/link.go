@@ -132,6 +132,17 @@ func (l *link) broken() error {
 	return l.failure
 }
 
+// blocked returns why the broker takes no messages, or nil.
+func (l *link) blocked() error {
+	l.mu.Lock()
+	s := l.current
+	l.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	return s.blocked()
+}
+
 func (l *link) set(s *session, failure error) {
 	l.mu.Lock()
 	l.current, l.failure = s, failure

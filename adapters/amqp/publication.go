@@ -100,6 +100,8 @@ func (p *publisher) unsent(topic string, cause error) error {
 		e.Kind, e.Cause = stagebus.ErrClosed, nil
 	} else if broken := p.link.broken(); broken != nil {
 		e.Kind, e.Cause, e.Do = stagebus.ErrUnavailable, &joined{cause, broken}, "it was not sent; is the broker running and reachable?"
+	} else if held := p.link.blocked(); held != nil {
+		e.Kind, e.Cause, e.Do = stagebus.ErrRefused, &joined{cause, held}, "it was not sent; free memory or disk on the broker, or send it again later"
 	}
 	return e
 }

@@ -3,6 +3,7 @@ package amqp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ type session struct {
 
 	mu   sync.Mutex    // protects open, and that no request begins after done
 	open chan struct{} // closed while the broker takes messages
+	held error         // why it doesn't
 
 	wg sync.WaitGroup // the watcher, and requests under way
 }
@@ -64,6 +66,7 @@ func (c *config) dial(ctx context.Context, address string) (*session, error) {
 		done: make(chan struct{}), open: make(chan struct{}),
 	}
 	close(s.open)
+	w.silence.Store(int64(conn.Config.Heartbeat * 3 / 2)) // as negotiated
 	closed := conn.NotifyClose(make(chan *amqp091.Error, 1))
 	blocked := conn.NotifyBlocked(make(chan amqp091.Blocking, 16))
 	s.wg.Go(func() { s.watch(closed, blocked) })
@@ -122,9 +125,10 @@ func (s *session) block(b amqp091.Blocking) {
 	was := s.wire.blocked.Swap(b.Active)
 	switch {
 	case b.Active && !was:
-		s.open = make(chan struct{})
+		s.open, s.held = make(chan struct{}), fmt.Errorf("the broker takes no messages for now: %s", b.Reason)
 	case !b.Active && was:
 		close(s.open)
+		s.held = nil
 	}
 	s.mu.Unlock()
 	switch {
@@ -133,6 +137,13 @@ func (s *session) block(b amqp091.Blocking) {
 	case !b.Active && was:
 		s.config.emit(stagebus.Event{Kind: stagebus.EventUnblocked})
 	}
+}
+
+// blocked returns why the broker takes no messages, or nil if it does.
+func (s *session) blocked() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
 }
 
 // gate returns a channel that is closed while the broker takes messages.
@@ -210,18 +221,24 @@ func (s *session) scratch(ctx context.Context, f func(*amqp091.Channel) error) e
 	}, nil)
 }
 
-// close ends the session in order: the broker hears of it within ctx.
+// close ends the session in order: the broker hears of it within ctx, and seconds.
 func (s *session) close(ctx context.Context) {
 	goodbye := make(chan struct{})
 	go func() {
 		defer close(goodbye)
-		_ = s.conn.CloseDeadline(time.Now().Add(5 * time.Second)) // it is over either way
+		_ = s.conn.Close() // it is over either way
 	}()
+	t := time.NewTimer(closeTimeout)
+	defer t.Stop()
 	select {
 	case <-goodbye:
 	case <-ctx.Done():
+	case <-t.C:
 	}
 	s.kill(stagebus.ErrClosed)
 	<-goodbye
 	s.wg.Wait()
 }
+
+// closeTimeout is how long the broker gets to answer a goodbye.
+const closeTimeout = 5 * time.Second
