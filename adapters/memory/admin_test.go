@@ -18,6 +18,7 @@ func TestDeclare(t *testing.T) {
 		{stagebus.TopicSpec{Name: "t", Config: map[string]string{"retention.ms": "1"}}, nil},
 		{stagebus.TopicSpec{Name: "t"}, nil},
 		{stagebus.TopicSpec{Name: "t", Partitions: 2, Capacity: 9, Groups: []string{"g"}}, nil},
+		{stagebus.TopicSpec{Name: "t", Groups: []string{"g"}}, nil},
 		{stagebus.TopicSpec{Name: "t", Partitions: 3}, stagebus.ErrConflict},
 		{stagebus.TopicSpec{Name: "t", Capacity: 8}, stagebus.ErrConflict},
 		{stagebus.TopicSpec{Name: "u", Partitions: 10_001}, stagebus.ErrInvalid},

@@ -197,7 +197,7 @@ func (c *consumer) Close(ctx context.Context) error {
 		}
 	}
 	for _, g := range groups {
-		if g.name == "" && !g.t.deleted {
+		if g.name == "" {
 			g.remove()
 		}
 	}

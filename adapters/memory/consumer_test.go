@@ -117,6 +117,37 @@ func TestPrefetchBytes(t *testing.T) {
 	}
 }
 
+// A message that doesn't fit waits for its turn: small ones of other lanes don't pass it for ever. What was released and came again
+// counts as before.
+func TestPrefetchBytesTurn(t *testing.T) {
+	b := newBroker(t, memory.Options{}, stagebus.TopicSpec{Name: "t", Partitions: 2})
+	c := consumer(t, b, stagebus.ConsumerOptions{Topics: []string{"t"}, PrefetchBytes: 50})
+	for range 3 {
+		send(t, b, stagebus.Message{Topic: "t", Partition: stagebus.At(1), Body: make([]byte, 10)})
+	}
+	small := receive(t, c, 1)
+	for range 10 {
+		check(t, c.Settle(within(t), stagebus.Release, small[0].Token))
+		small = receive(t, c, 1)
+	}
+	send(t, b, stagebus.Message{Topic: "t", Partition: stagebus.At(0), Body: make([]byte, 45)})
+	for range 4 { // whichever lane has the turn, the large one gets it in the end
+		var dst [1]stagebus.Delivery
+		n, err := c.Receive(newLastLook(t), dst[:])
+		if err == nil && len(dst[0].Body) == 45 {
+			t.Fatal("55 bytes are held")
+		}
+		small = append(small, dst[:n]...)
+	}
+	if len(small) > 2 {
+		t.Fatalf("%d small messages passed the large one", len(small))
+	}
+	check(t, c.Settle(within(t), stagebus.Done, tokens(small)...))
+	if d := receive(t, c, 1); len(d[0].Body) != 45 {
+		t.Errorf("received %d bytes", len(d[0].Body))
+	}
+}
+
 // No lane starves while another always has messages.
 func TestLanesTakeTurns(t *testing.T) {
 	b := newBroker(t, memory.Options{}, stagebus.TopicSpec{Name: "t", Partitions: 3})
@@ -201,8 +232,18 @@ func TestCloseDrains(t *testing.T) {
 		ds := receive(t, c, 2)
 		lane := ds[0].Token.Lane
 		closed := make(chan error, 1)
+		waiting := make(chan error, 1)
+		go func() { _, err := c.Receive(context.Background(), make([]stagebus.Delivery, 1)); waiting <- err }()
+		synctest.Wait()
 		go func() { closed <- c.Close(context.Background()) }()
 		<-lane.Draining()
+		synctest.Wait()
+		select {
+		case err := <-waiting:
+			wantErr(t, err, io.EOF)
+		default:
+			t.Error("Receive still waits")
+		}
 		_, err := c.Receive(context.Background(), make([]stagebus.Delivery, 1))
 		wantErr(t, err, io.EOF)
 		check(t, c.Settle(context.Background(), stagebus.Done, ds[0].Token))

@@ -91,7 +91,6 @@ func (p *partition) settled() int64 {
 			p.floor = min(p.floor, c.committed)
 		}
 	}
-	p.floor = max(p.floor, p.first)
 	return p.floor
 }
 
@@ -127,8 +126,7 @@ type topic struct {
 	capacity   int
 	limit      int64 // capacity in bytes
 	kept       load
-	turn       int // partition for the next message without a key
-	deleted    bool
+	turn       int    // partition for the next message without a key
 	room       signal // fired when readers settled, came or left, and when the topic is deleted
 	waiting    int    // Submits that wait for room
 }

@@ -78,3 +78,22 @@ func TestRing(t *testing.T) {
 		t.Errorf("held %v at the end", got)
 	}
 }
+
+// Retries that are settled are forgotten: nobody replays a group's own log.
+func TestRetryLogIsDropped(t *testing.T) {
+	s := newStore()
+	d := &driver{store: s, o: Options{}.withDefaults()}
+	to := s.create(d, "t", 1, 10)
+	g := to.addGroup("g", stagebus.Start{}, nil)
+	for range 3 {
+		to.append(to.partitions[0], stagebus.Message{Topic: "t"})
+	}
+	for offset := range int64(3) {
+		g.cursors[0].retry(offset, 0)
+	}
+	c := g.retries[0]
+	c.commit(3)
+	if p := c.partition; p.first != 3 || p.next != 3 || p.at(0).Topic != "" {
+		t.Errorf("the log keeps %d to %d", p.first, p.next)
+	}
+}

@@ -108,6 +108,28 @@ func TestCapacityBytes(t *testing.T) {
 	})
 }
 
+// What is settled stays for replay while there is room, by number and by bytes.
+func TestRetention(t *testing.T) {
+	b := newBroker(t, memory.Options{CapacityBytes: 100}, stagebus.TopicSpec{Name: "t", Capacity: 5})
+	c := consumer(t, b, stagebus.ConsumerOptions{Topics: []string{"t"}})
+	for i, step := range []struct {
+		size  int
+		first int64
+	}{{10, 0}, {10, 0}, {10, 0}, {10, 0}, {10, 0}, {10, 1}, {70, 3}, {1, 4}, {99, 7}} {
+		send(t, b, stagebus.Message{Topic: "t", Body: make([]byte, step.size)})
+		check(t, c.Settle(within(t), stagebus.Done, receive(t, c, 1)[0].Token))
+		if p := describe(t, b, "t").Partitions[0]; p.First != step.first || p.Next != int64(i+1) {
+			t.Errorf("after %d messages the log is %+v, want it to begin at %d", i+1, p, step.first)
+		}
+	}
+	replay := consumer(t, b, stagebus.ConsumerOptions{Topics: []string{"t"}, Mode: stagebus.Assigned})
+	for _, d := range receive(t, replay, 2) {
+		if want := map[int64]int{7: 1, 8: 99}[d.Position.Offset]; len(d.Body) != want {
+			t.Errorf("offset %d has %d bytes, want %d", d.Position.Offset, len(d.Body), want)
+		}
+	}
+}
+
 // A batch larger than the capacity: what has room is sent, the rest definitely not, in order.
 func TestFullUntilDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -168,6 +190,22 @@ func TestReaderLeaves(t *testing.T) {
 			t.Errorf("mode %d: the log is %+v, want 3 to 7", mode, i)
 		}
 	}
+}
+
+// A Submit that waits for a reader goes on when that leaves, as far as others have settled.
+func TestReaderLeavesWaiting(t *testing.T) {
+	e := &events{}
+	b := newBroker(t, memory.Options{Hook: e.hook}, stagebus.TopicSpec{Name: "t", Capacity: 2})
+	tail := consumer(t, b, stagebus.ConsumerOptions{Topics: []string{"t"}, Mode: stagebus.Ephemeral})
+	c := consumer(t, b, stagebus.ConsumerOptions{Topics: []string{"t"}})
+	sendN(t, b, "t", 2)
+	check(t, c.Settle(within(t), stagebus.Done, tokens(receive(t, c, 2))...))
+	p := producer(t, b, stagebus.ProducerOptions{})
+	sent := make(chan error, 1)
+	go func() { sent <- stagebus.Send(within(t), p, stagebus.Message{Topic: "t"}) }()
+	e.wait(t, stagebus.EventBlocked)
+	check(t, tail.Close(within(t)))
+	check(t, <-sent)
 }
 
 func TestProducerClose(t *testing.T) {

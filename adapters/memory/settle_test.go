@@ -51,6 +51,17 @@ func TestSettleStale(t *testing.T) {
 	}
 }
 
+// Tokens of several lanes in one call, one after the other.
+func TestSettleLanes(t *testing.T) {
+	b := newBroker(t, memory.Options{}, stagebus.TopicSpec{Name: "t", Partitions: 2})
+	keyed(t, b, "t", 2)
+	c := consumer(t, b, stagebus.ConsumerOptions{Topics: []string{"t"}})
+	check(t, c.Settle(within(t), stagebus.Done, tokens(receive(t, c, 2))...))
+	if n := depth(t, b, "t", "default"); n != 0 {
+		t.Errorf("depth %d", n)
+	}
+}
+
 func TestRelease(t *testing.T) {
 	b := newBroker(t, memory.Options{}, stagebus.TopicSpec{Name: "t"})
 	sendN(t, b, "t", 2)
@@ -210,18 +221,35 @@ func TestRejectWithoutRoom(t *testing.T) {
 		dc := consumer(t, b, stagebus.ConsumerOptions{Topics: []string{dlq}})
 		check(t, dc.Settle(t.Context(), stagebus.Done, receive(t, dc, 1)[0].Token))
 		check(t, <-rejected)
-		wantBodies(t, receive(t, dc, 1), "1")
 
-		// The lane ends while Reject waits: no copy.
-		sendN(t, b, "t", 1)
-		ds = receive(t, c, 1)
-		go func() { rejected <- c.Settle(t.Context(), stagebus.Reject("no"), ds[0].Token) }()
+		// The lane ends while Reject waits: no copy, and what the same call had rejected before doesn't come again.
+		check(t, dc.Settle(t.Context(), stagebus.Done, receiveFor(t, dc, time.Second)[0].Token))
+		sendN(t, b, "t", 2)
+		ds = receive(t, c, 2)
+		go func() { rejected <- c.Settle(t.Context(), stagebus.Reject("no"), tokens(ds)...) }()
 		synctest.Wait()
-		check(t, b.Admin().Purge(t.Context(), "t", ""))
+		wantErr(t, c.Close(ended()), context.Canceled)
 		check(t, b.Admin().Purge(t.Context(), dlq, ""))
-		wantErr(t, <-rejected, stagebus.ErrStale)
+		var be *stagebus.BatchError
+		if err := <-rejected; !errors.As(err, &be) || be.Errs[0] != nil {
+			t.Fatal(err)
+		}
+		wantErr(t, be.Errs[1], stagebus.ErrStale)
 		if n := depth(t, b, dlq, "default"); n != 0 {
 			t.Errorf("%d dead letters", n)
 		}
+		c = consumer(t, b, stagebus.ConsumerOptions{Topics: []string{"t"}})
+		wantBodies(t, receive(t, c, 1), "1")
 	})
+}
+
+// A topic whose dead letters would have too long a name: the delivery stays open.
+func TestRejectLongName(t *testing.T) {
+	long := strings.Repeat("x", 240)
+	b := newBroker(t, memory.Options{}, stagebus.TopicSpec{Name: long})
+	sendN(t, b, long, 1)
+	c := consumer(t, b, stagebus.ConsumerOptions{Topics: []string{long}})
+	d := receive(t, c, 1)[0]
+	wantErr(t, c.Settle(within(t), stagebus.Reject("no"), d.Token), stagebus.ErrInvalid)
+	check(t, c.Settle(within(t), stagebus.Done, d.Token))
 }

@@ -87,7 +87,6 @@ func (s *store) create(d *driver, name string, partitions, capacity int) *topic 
 // remove forgets a topic: its tokens are stale, its consumers wait for another of that name.
 func (s *store) remove(t *topic) {
 	delete(s.topics, t.name)
-	t.deleted = true
 	for _, g := range slices.Clone(t.groups) {
 		for _, c := range g.members {
 			s.emit(c.d, stagebus.Event{Kind: stagebus.EventMissing, Topic: t.name, Group: g.name})

@@ -134,6 +134,9 @@ func TestTxRoom(t *testing.T) {
 		}
 		wantErr(t, be.Errs[2], stagebus.ErrRefused) // larger than the topic
 		wantErr(t, be.Errs[3], stagebus.ErrNoRoute)
+		if be.Errs[4] == nil {
+			t.Error("a partition that doesn't exist was accepted")
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		wantErr(t, tx.Commit(ctx), stagebus.ErrRefused, context.DeadlineExceeded)
