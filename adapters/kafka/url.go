@@ -9,7 +9,8 @@ import (
 	"github.com/stagebus/stagebus/adapters/internal/urlparam"
 )
 
-// ParseURL reads kafka://[user:password@]host[:9092][,host…]/ and kafkas://, which is the same over TLS. Parameters are
+// ParseURL reads kafka://[user:password@]host[:9092][,host…]/ and kafkas://, which is the same over TLS. Of several hosts all have
+// a port or none has (net/url reads it that way). Parameters are
 // auth_mechanism (plain, scram-sha-256 or scram-sha-512; plain if there is a user), client_id, connection_timeout,
 // request_timeout, max_message, and for kafkas cacertfile, certfile, keyfile and server_name_indication. Errors are
 // [stagebus.ErrInvalid] and never show the password. It reads the files named and connects to nothing.

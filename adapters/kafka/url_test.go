@@ -12,7 +12,7 @@ import (
 )
 
 func TestParseURL(t *testing.T) {
-	u, err := url.Parse("kafka://me:secret@h1:9093,h2/?auth_mechanism=scram-sha-512&client_id=x&connection_timeout=3s&max_message=2000000")
+	u, err := url.Parse("kafka://me:secret@h1:9093,h2:9092/?auth_mechanism=scram-sha-512&client_id=x&connection_timeout=3s&max_message=2000000")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,211 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/internal/envelope"
+)
+
+// shelf is a fetcher over batches in memory, one partition.
+type shelf struct {
+	mu      sync.Mutex
+	batches [][]byte // each of one record, at the offset of its index
+	asked   int
+}
+
+func (s *shelf) fetch(ctx context.Context, _ int32, wait time.Duration, parts []fetchPart) ([]fetchResult, error) {
+	s.mu.Lock()
+	s.asked++
+	r := fetchResult{place: parts[0].place, end: int64(len(s.batches))}
+	if o := parts[0].offset; o < int64(len(s.batches)) {
+		for _, b := range s.batches[o:] {
+			r.records = append(r.records, b...)
+		}
+	}
+	s.mu.Unlock()
+	if r.records == nil {
+		if err := sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+	return []fetchResult{r}, nil
+}
+
+// testConsumer has one lane of topic t, read from s.
+func testConsumer(t *testing.T, s *shelf, o stagebus.ConsumerOptions, retry bool, hook stagebus.Hook) *consumer {
+	t.Helper()
+	cl := &client{url: "kafka://test", timeout: time.Second, hook: hook}
+	d := newDirectory(cl)
+	d.topics["t"] = &topicMeta{leaders: []int32{0}, at: time.Now()}
+	if o.Prefetch == 0 {
+		o.Prefetch, o.PrefetchBytes = 256, 64<<20
+	}
+	n, err := consumerNative(ConsumerOptions{MetadataInterval: 1000 * time.Hour}, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConsumer(cl, d, o, n, map[string]string{"t": "t"}, 1<<20)
+	c.source = s
+	own := &solo{c: c, have: map[place]bool{}}
+	c.wg.Go(own.run)
+	c.addLanes([]*lane{c.newLane(place{"t", 0}, "t", 0, retry, 1, 0, -1)})
+	return c
+}
+
+func receiveOne(t *testing.T, c *consumer) stagebus.Delivery {
+	t.Helper()
+	var dst [1]stagebus.Delivery
+	if _, err := c.Receive(deadline(t, 24*time.Hour), dst[:]); err != nil {
+		t.Fatal(err)
+	}
+	return dst[0]
+}
+
+func TestRetryLaneHoldsBackUntilDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		s := &shelf{}
+		for i := range int64(3) {
+			r := record{value: fmt.Append(nil, i)}
+			r.headers = appendMeta(nil, envelope.Meta{Attempt: 2, Due: start.Add(time.Duration(i+1) * time.Minute)})
+			r.headers = append(r.headers, header{headerOrigin, []byte("4/99")})
+			s.batches = append(s.batches, batchOf(i, r))
+		}
+		c := testConsumer(t, s, stagebus.ConsumerOptions{}, true, nil)
+		for i := range 3 {
+			d := receiveOne(t, c)
+			if at, want := time.Since(start), time.Duration(i+1)*time.Minute; at < want || at > want+time.Second {
+				t.Errorf("message %d came after %v, want %v", i, at, want)
+			}
+			if d.Attempt != 2 || len(d.Headers) != 0 || string(d.Body) != fmt.Sprint(i) {
+				t.Errorf("got %+v", d)
+			}
+			p, _ := d.Token.Lane.(*lane).ledger.Claim(d.Token.Seq)
+			if p.origin != (stagebus.Position{Topic: "t", Partition: 4, Offset: 99}) {
+				t.Errorf("origin %v", p.origin)
+			}
+			d.Token.Lane.(*lane).ledger.Unclaim(d.Token.Seq)
+			if err := c.Settle(t.Context(), stagebus.Done, d.Token); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRetryWithoutAGroupWaitsInPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConsumer(t, &shelf{batches: [][]byte{batchOf(0, value("a")), batchOf(1, value("b"))}}, stagebus.ConsumerOptions{}, false, nil)
+		a := receiveOne(t, c)
+		at := time.Now()
+		if err := c.Settle(t.Context(), stagebus.Retry(time.Minute), a.Token); err != nil {
+			t.Fatal(err)
+		}
+		if b := receiveOne(t, c); string(b.Body) != "b" || time.Since(at) > time.Second {
+			t.Errorf("the others go on: got %s after %v", b.Body, time.Since(at))
+		}
+		again := receiveOne(t, c)
+		if string(again.Body) != "a" || again.Attempt != 2 || !again.Redelivered || time.Since(at) < time.Minute {
+			t.Errorf("got %+v after %v", again, time.Since(at))
+		}
+		if err := c.Settle(t.Context(), stagebus.Done, a.Token); !errors.Is(err, stagebus.ErrStale) {
+			t.Errorf("the token of before: %v", err)
+		}
+		_ = c.Close(deadline(t, time.Second))
+	})
+}
+
+// TestCorruptBatch: the partition stays, is tried again ever more rarely, and goes on once the bytes are right.
+func TestCorruptBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := batchOf(1, value("b"))
+		bad[len(bad)-1] ^= 1
+		s := &shelf{batches: [][]byte{batchOf(0, value("a")), bad}}
+		var mu sync.Mutex
+		var errs []error
+		c := testConsumer(t, s, stagebus.ConsumerOptions{}, false, func(e stagebus.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Kind == stagebus.EventError {
+				errs = append(errs, e.Err)
+			}
+		})
+		if d := receiveOne(t, c); string(d.Body) != "a" {
+			t.Errorf("got %s", d.Body)
+		}
+		var dst [1]stagebus.Delivery
+		if _, err := c.Receive(deadline(t, time.Minute), dst[:]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		mu.Lock()
+		var corrupt *CorruptError
+		if len(errs) == 0 || len(errs) > 20 || !errors.As(errs[0], &corrupt) || corrupt.Offset != 1 {
+			t.Errorf("%d events in a minute, the first %v", len(errs), errs)
+		}
+		mu.Unlock()
+		s.mu.Lock()
+		if s.asked > 25 {
+			t.Errorf("asked %d times in a minute", s.asked)
+		}
+		s.batches[1] = batchOf(1, value("b"))
+		s.mu.Unlock()
+		if d := receiveOne(t, c); string(d.Body) != "b" || d.Position.Offset != 1 {
+			t.Errorf("got %+v", d)
+		}
+		_ = c.Close(deadline(t, time.Second))
+	})
+}
+
+// TestMemoryIsBounded: a batch is pinned until the last of its records is settled, and nothing is fetched beyond the budget.
+func TestMemoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{}
+		for i := range int64(10) {
+			s.batches = append(s.batches, batchOf(i, record{value: make([]byte, 1000)}))
+		}
+		c := testConsumer(t, s, stagebus.ConsumerOptions{Prefetch: 4, PrefetchBytes: 2500}, false, nil)
+		dst := make([]stagebus.Delivery, 10)
+		n, err := c.Receive(t.Context(), dst)
+		if n != 2 || err != nil {
+			t.Fatalf("got %d, %v; want 2 of 1,000 bytes within 2,500", n, err)
+		}
+		if _, err := c.Receive(deadline(t, time.Second), dst[n:]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		for i := range n {
+			if err := c.Settle(t.Context(), stagebus.Done, dst[i].Token); err != nil {
+				t.Error(err)
+			}
+		}
+		for got := n; got < 10; {
+			n, err := c.Receive(deadline(t, time.Minute), dst)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range n {
+				_ = c.Settle(t.Context(), stagebus.Done, dst[i].Token)
+			}
+			got += n
+		}
+		synctest.Wait()
+		c.mu.Lock()
+		if c.held != 0 || c.heldBytes != 0 || c.pinned != 0 {
+			t.Errorf("all settled, and yet %d held, %d bytes, %d pinned", c.held, c.heldBytes, c.pinned)
+		}
+		c.mu.Unlock()
+		_ = c.Close(t.Context())
+		if _, err := c.Receive(t.Context(), dst); !errors.Is(err, io.EOF) {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}
