@@ -14,8 +14,8 @@
 // A topic holds at most Capacity messages and CapacityBytes bytes. A reader (a group, an Ephemeral or an Assigned consumer) holds
 // what it has not settled, retries that are not due included; while the slowest reader holds that much, Submit waits within its
 // context. A message that got no room in time was definitely not sent: its error wraps [stagebus.ErrRefused] and the
-// context's error, never ErrUncertain. What all readers have settled stays for replay until the room is needed, oldest first. A topic
-// that nobody has read yet holds everything.
+// context's error, never ErrUncertain. What all readers have settled, or what came before they
+// began, stays for replay until the room is needed, oldest first. A topic that nobody has read yet holds everything.
 //
 // # Groups
 //
