@@ -140,12 +140,9 @@ func (l *pipe) open() *outlet {
 	if !l.pass(s) {
 		return nil
 	}
-	// Returns must find room, or the library's reader waits for it: there are never more than messages on their way.
-	room := l.p.window.size
 	out := &outlet{
-		s: s, returns: make(chan amqp091.Return, room), closed: make(chan *amqp091.Error, 1),
-		inflight: make(chan *publication, room), settled: make(chan struct{}),
-		given: make(chan struct{}),
+		s: s, returns: make(chan amqp091.Return, 64), closed: make(chan *amqp091.Error, 1),
+		inflight: make(chan *publication, min(l.p.window.size, 1024)), settled: make(chan struct{}), given: make(chan struct{}),
 	}
 	err = s.do(l.p.ctx, func() error {
 		ch, err := s.conn.Channel()
@@ -283,21 +280,10 @@ func (l *pipe) settle(out *outlet) {
 	defer close(out.settled)
 	var returns []amqp091.Return
 	for pub := range out.inflight {
-		select {
-		case <-pub.confirm.Done(): // also closed when the channel ends
-		case <-out.given:
+		confirmed := l.confirmed(out, pub, func(r amqp091.Return) { returns = append(returns, r) })
+		if !confirmed {
 			l.finish(pub, l.p.uncertain(pub.topic, stagebus.ErrClosed))
 			continue
-		}
-		for more := true; more; {
-			select {
-			case r, ok := <-out.returns: // the library delivers a return before the confirm of the same message
-				if more = ok; ok {
-					returns = append(returns, r)
-				}
-			default:
-				more = false
-			}
 		}
 		exchange, key := l.p.config.target(pub, pub.route)
 		back := slices.IndexFunc(returns, func(r amqp091.Return) bool { return pub.returned(&r, exchange, key) })
@@ -317,6 +303,40 @@ func (l *pipe) settle(out *outlet) {
 		default:
 			l.finish(pub, l.p.config.fail("send", pub.topic, stagebus.ErrRefused, nil,
 				"the queue is full (its length limit) or its policy says no: send it again later"))
+		}
+	}
+}
+
+// confirmed waits for the confirm of pub, or the end of its channel, and takes the returns that come before: the library's reader waits for
+// that. False: it was given up.
+func (l *pipe) confirmed(out *outlet, pub *publication, returned func(amqp091.Return)) bool {
+	returns := out.returns
+	done := false
+	for {
+		select {
+		case r, ok := <-returns:
+			if !ok { // the channel has ended
+				returns = nil
+				continue
+			}
+			returned(r)
+			continue
+		default:
+		}
+		if done { // and what came before it was taken: a return is told before the confirm of the same message
+			return true
+		}
+		select {
+		case r, ok := <-returns:
+			if !ok {
+				returns = nil
+				continue
+			}
+			returned(r)
+		case <-pub.confirm.Done(): // also when the channel ends
+			done = true
+		case <-out.given:
+			return false
 		}
 	}
 }
