@@ -105,19 +105,20 @@ func invalid(field, value, reason string) error {
 type BatchError struct{ Errs []error }
 
 func (e *BatchError) Error() string {
-	n, first := 0, -1
-	for i := range e.Failed() {
-		if n++; first < 0 {
-			first = i
+	n, at := 0, 0
+	var first error
+	for i, err := range e.Failed() {
+		if n++; n == 1 {
+			at, first = i, err
 		}
 	}
 	switch {
-	case first < 0:
+	case n == 0:
 		return "no failure"
 	case len(e.Errs) == 1:
-		return e.Errs[0].Error()
+		return first.Error()
 	}
-	return fmt.Sprintf("%d of %d failed, the first at %d: %v", n, len(e.Errs), first, e.Errs[first])
+	return fmt.Sprintf("%d of %d failed, the first at %d: %v", n, len(e.Errs), at, first)
 }
 
 // Failed yields the index and the error of each that failed.
