@@ -193,7 +193,7 @@ func TestAMQPFrozenBroker(t *testing.T) {
 	if err := c.Close(amqpContext(t)); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	if _, err := c.Receive(amqpContext(t), make([]stagebus.Delivery, 1)); err != io.EOF {
+	if _, err := c.Receive(amqpContext(t), make([]stagebus.Delivery, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("receive after close: %v", err)
 	}
 }

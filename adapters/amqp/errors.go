@@ -21,7 +21,7 @@ func (c *config) fail(op, topic string, kind, cause error, do string) *stagebus.
 	}
 	if kind == nil {
 		var hint string
-		kind, hint = classify(cause)
+		hint, kind = classify(cause)
 		if do == "" {
 			do = hint
 		}
@@ -29,42 +29,42 @@ func (c *config) fail(op, topic string, kind, cause error, do string) *stagebus.
 	return &stagebus.Error{Op: op, Broker: c.display, Topic: topic, Kind: kind, Cause: cause, Do: do}
 }
 
-// classify returns the kind of what the client library or the network said, by type and code, and what to do about it.
-func classify(err error) (kind error, do string) {
+// classify returns what to do about what the client library or the network said, and its kind, by type and code.
+func classify(err error) (do string, kind error) {
 	var certificate *tls.CertificateVerificationError
 	var alert tls.AlertError
 	var authority x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, stagebus.ErrClosed):
-		return stagebus.ErrClosed, ""
+		return "", stagebus.ErrClosed
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return stagebus.ErrUnavailable, "is the broker running and reachable? give the call more time"
+		return "is the broker running and reachable? give the call more time", stagebus.ErrUnavailable
 	case errors.Is(err, amqp091.ErrCredentials):
-		return stagebus.ErrAuth, "check user and password; the user guest may log in from the broker's own host only"
+		return "check user and password; the user guest may log in from the broker's own host only", stagebus.ErrAuth
 	case errors.Is(err, amqp091.ErrSASL):
-		return stagebus.ErrAuth, "the broker doesn't offer this auth_mechanism: enable it (rabbitmq-plugins enable rabbitmq_auth_mechanism_ssl for external)"
+		return "the broker doesn't offer this auth_mechanism: enable it (rabbitmq-plugins enable rabbitmq_auth_mechanism_ssl for external)", stagebus.ErrAuth
 	case errors.Is(err, amqp091.ErrVhost):
-		return stagebus.ErrAuth, "check the vhost's name and the user's permissions on it"
+		return "check the vhost's name and the user's permissions on it", stagebus.ErrAuth
 	case errors.As(err, &certificate), errors.As(err, &authority):
-		return stagebus.ErrUnavailable, "the server's certificate isn't trusted: check cacertfile and server_name_indication"
+		return "the server's certificate isn't trusted: check cacertfile and server_name_indication", stagebus.ErrUnavailable
 	case errors.As(err, &alert):
-		return stagebus.ErrAuth, "the broker refused the TLS handshake: check certfile and keyfile"
+		return "the broker refused the TLS handshake: check certfile and keyfile", stagebus.ErrAuth
 	}
 	if e := exception(err); e != nil {
 		switch e.Code {
 		case amqp091.AccessRefused, amqp091.NotAllowed:
-			return stagebus.ErrAuth, "check the user's permissions (rabbitmqctl list_permissions) and the vhost's name"
+			return "check the user's permissions (rabbitmqctl list_permissions) and the vhost's name", stagebus.ErrAuth
 		case amqp091.NotFound:
-			return stagebus.ErrNotFound, "declare it first: stagebus topics declare"
+			return "declare it first: stagebus topics declare", stagebus.ErrNotFound
 		case amqp091.ResourceLocked:
-			return stagebus.ErrConflict, "another connection has it for itself (exclusive)"
+			return "another connection has it for itself (exclusive)", stagebus.ErrConflict
 		case amqp091.PreconditionFailed:
-			return stagebus.ErrConflict, ""
+			return "", stagebus.ErrConflict
 		case amqp091.NotImplemented:
-			return stagebus.ErrUnsupported, ""
+			return "", stagebus.ErrUnsupported
 		}
 	}
-	return stagebus.ErrUnavailable, "is the broker running and reachable?"
+	return "is the broker running and reachable?", stagebus.ErrUnavailable
 }
 
 // exception returns the exception that the server raised, or nil if it didn't: a code that this side made up tells nothing.

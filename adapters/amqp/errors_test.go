@@ -36,7 +36,7 @@ func TestClassify(t *testing.T) {
 		{context.DeadlineExceeded, stagebus.ErrUnavailable},
 		{stagebus.ErrClosed, stagebus.ErrClosed},
 	} {
-		if kind, _ := classify(c.err); kind != c.want {
+		if _, kind := classify(c.err); !errors.Is(kind, c.want) {
 			t.Errorf("%v: %v, want %v", c.err, kind, c.want)
 		}
 	}
@@ -46,7 +46,7 @@ func TestFail(t *testing.T) {
 	c := testConfig(t, Options{User: "u", Password: "topsecret"})
 	inner := c.fail("connect", "", stagebus.ErrAuth, io.EOF, "check the password")
 	err := c.fail("consume", "t", nil, inner, "")
-	if err.Kind != stagebus.ErrAuth || err.Cause != io.EOF || err.Do != "check the password" || err.Op != "consume" {
+	if !errors.Is(err.Kind, stagebus.ErrAuth) || !errors.Is(err.Cause, io.EOF) || err.Do != "check the password" || err.Op != "consume" {
 		t.Errorf("%+v", err)
 	}
 	if s := err.Error(); strings.Contains(s, "topsecret") || !strings.Contains(s, `"t" at amqp://localhost:5672/`) {

@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -188,7 +189,7 @@ func TestLaneEnds(t *testing.T) {
 	default:
 		t.Error("not draining")
 	}
-	if context.Cause(l.Context()) != stagebus.ErrStale {
+	if !errors.Is(context.Cause(l.Context()), stagebus.ErrStale) {
 		t.Error(context.Cause(l.Context()))
 	}
 	if err := l.c.Settle(context.Background(), stagebus.Done, stagebus.Token{Lane: l, Seq: seq}); !isStale(err) {
@@ -200,6 +201,6 @@ func TestLaneEnds(t *testing.T) {
 }
 
 func isStale(err error) bool {
-	be, ok := err.(*stagebus.BatchError)
-	return ok && len(be.Errs) == 1 && be.Errs[0] == stagebus.ErrStale
+	be, ok := errors.AsType[*stagebus.BatchError](err)
+	return ok && len(be.Errs) == 1 && errors.Is(be.Errs[0], stagebus.ErrStale)
 }

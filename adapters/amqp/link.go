@@ -113,7 +113,7 @@ func (l *link) unavailable(ctx context.Context) error {
 	failure := l.failure
 	l.mu.Unlock()
 	if failure != nil {
-		kind, do := classify(failure)
+		do, kind := classify(failure)
 		return l.config.fail("connect", "", kind, errors.Join(context.Cause(ctx), failure), do)
 	}
 	return l.config.fail("connect", "", nil, context.Cause(ctx), "")

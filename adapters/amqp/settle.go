@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strconv"
 	"time"
@@ -19,7 +20,7 @@ func (c *consumer) Settle(ctx context.Context, v stagebus.Verdict, ts ...stagebu
 		if errs == nil {
 			errs = make([]error, len(ts))
 		}
-		if errs[i] = err; err == stagebus.ErrStale {
+		if errs[i] = err; errors.Is(err, stagebus.ErrStale) {
 			stale++
 		}
 	}

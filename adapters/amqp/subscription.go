@@ -3,6 +3,7 @@ package amqp
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"maps"
 	"strings"
 	"time"
@@ -154,21 +155,23 @@ func (sub *subscription) run(l *lane) {
 // again gets the next lane, however long that takes; nil: the consumer closes.
 func (sub *subscription) again(cause error) *lane {
 	c := sub.c
-	pause := backoff{limit: backoffMissing}
+	var pause backoff
 	missing := false
 	for {
-		if code(cause) == amqp091.NotFound && !missing {
-			missing = true
-			c.d.emit(stagebus.Event{
-				Kind: stagebus.EventMissing, Topic: sub.place.topic, Group: sub.place.group,
-				Err: c.d.fail("consume", sub.place.topic, nil, cause, sub.advice(cause)),
-			})
-		} else if e := exception(cause); e != nil && e.Code != amqp091.NotFound {
+		pause.limit = backoffMissing
+		event := stagebus.Event{Topic: sub.place.topic, Group: sub.place.group}
+		event.Err = c.d.fail("consume", sub.place.topic, nil, cause, sub.advice(cause))
+		switch _, kind := classify(cause); {
+		case errors.Is(kind, stagebus.ErrNotFound):
+			if !missing {
+				missing = true
+				event.Kind = stagebus.EventMissing
+				c.d.emit(event)
+			}
+		case !errors.Is(kind, stagebus.ErrUnavailable): // of which the link tells
 			pause.limit = backoffLast // a permission, or a queue of other properties: somebody has to do something
-			c.d.emit(stagebus.Event{
-				Kind: stagebus.EventError, Topic: sub.place.topic, Group: sub.place.group,
-				Err: c.d.fail("consume", sub.place.topic, nil, cause, ""),
-			})
+			event.Kind = stagebus.EventError
+			c.d.emit(event)
 		}
 		if !pause.sleep(c.ctx) {
 			return nil

@@ -61,7 +61,7 @@ func TestWindow(t *testing.T) {
 		first, behind := enter(giveUp, 80), enter(ctx, 1)
 		cause := errors.New("no patience")
 		cancel(cause)
-		if err := <-first; err != cause {
+		if err := <-first; !errors.Is(err, cause) {
 			t.Fatal(err)
 		}
 		w.leave(1000)
@@ -83,7 +83,7 @@ func TestWindowClosed(t *testing.T) {
 	}
 	closed := make(chan struct{})
 	close(closed)
-	if err := w.enter(context.Background(), closed, 1); err != stagebus.ErrClosed {
+	if err := w.enter(context.Background(), closed, 1); !errors.Is(err, stagebus.ErrClosed) {
 		t.Error(err)
 	}
 }
