@@ -1,10 +1,6 @@
 package adaptertest
 
-import (
-	"context"
-
-	"github.com/stagebus/stagebus"
-)
+import "github.com/stagebus/stagebus"
 
 func canTx(c stagebus.Capabilities) bool { return c.Transactions }
 
@@ -40,9 +36,9 @@ func (e *env) commit(tx stagebus.Tx) {
 }
 
 // submit leaves a message in the transaction. Its outcome may wait for Commit.
-func (e *env) submit(p stagebus.Producer, ctx context.Context, topic string, bodies ...string) {
+func (e *env) submit(p stagebus.Producer, topic string, bodies ...string) {
 	e.Helper()
-	if err := p.Submit(ctx, texts(topic, bodies...), func([]stagebus.Outcome) {}); err != nil {
+	if err := p.Submit(e.ctx(), texts(topic, bodies...), func([]stagebus.Outcome) {}); err != nil {
 		e.Fatalf("submit in a transaction: %v", err)
 	}
 }
@@ -54,7 +50,7 @@ func commitCase(e *env) {
 	tx := e.tx(in)
 	for i := range 2 {
 		d := e.receive(tx.Consumer(), 1)[0]
-		e.submit(tx.Producer(), e.ctx(), out, "from "+string(d.Body), "also from "+string(d.Body))
+		e.submit(tx.Producer(), out, "from "+string(d.Body), "also from "+string(d.Body))
 		e.settle(tx.Consumer(), stagebus.Done, d)
 		e.quiet(c, "before Commit")
 		e.commit(tx)
@@ -74,7 +70,7 @@ func abortCase(e *env) {
 	e.sendTexts(p, in, "in")
 	tx := e.tx(in)
 	d := e.receive(tx.Consumer(), 1)[0]
-	e.submit(tx.Producer(), e.ctx(), out, "dropped")
+	e.submit(tx.Producer(), out, "dropped")
 	e.settle(tx.Consumer(), stagebus.Done, d)
 	if err := tx.Abort(e.ctx()); err != nil {
 		e.Fatalf("abort: %v", err)
@@ -84,7 +80,7 @@ func abortCase(e *env) {
 	if string(d.Body) != "in" {
 		e.Errorf("after Abort: %s", describe(&d))
 	}
-	e.submit(tx.Producer(), e.ctx(), out, "kept")
+	e.submit(tx.Producer(), out, "kept")
 	e.settle(tx.Consumer(), stagebus.Done, d)
 	e.commit(tx)
 	if got := e.take(c, 1); got[0] != "kept" {
@@ -101,7 +97,7 @@ func txCloseCase(e *env) {
 	e.sendTexts(p, in, "in")
 	tx := e.tx(in)
 	e.settle(tx.Consumer(), stagebus.Done, e.receive(tx.Consumer(), 1)...)
-	e.submit(tx.Producer(), e.ctx(), out, "dropped")
+	e.submit(tx.Producer(), out, "dropped")
 	e.closeIt("transaction", tx.Close)
 	e.closeIt("transaction, again", tx.Close)
 	e.nothingBefore(p, c, out, "the transaction was closed without Commit")
