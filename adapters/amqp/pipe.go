@@ -21,6 +21,13 @@ type pipe struct {
 	queue    []*publication
 	again    []*publication // came back and go another way, before all else
 	inflight int
+	flying   map[string]flight // of topics that have two routes
+}
+
+// flight is what of one topic is on its way. All of it goes the same way: those that go the other could overtake those that come back.
+type flight struct {
+	route routes
+	n     int
 }
 
 // outlet is one channel, in confirm mode, of one session.
@@ -219,20 +226,19 @@ func (l *pipe) write(out *outlet, pub *publication) bool {
 			}
 		}
 	}
-	if !l.pass(out.s) {
+	if !l.pass(out.s) || !l.takeOff(pub, route) {
 		return false
 	}
 	if !pub.state.CompareAndSwap(waiting, leaving) {
+		l.land(pub)
 		l.p.window.leave(pub.size)
 		return true
 	}
 	exchange, key := l.p.config.target(pub, route)
-	pub.route = route
-	l.count(1)
 	confirm, err := out.ch.PublishWithDeferredConfirm(exchange, key, true, false, pub.msg)
 	if errors.Is(err, amqp091.ErrClosed) {
 		// Told before the last frame was written: the broker has no complete message. (An exception is another error.)
-		l.count(-1)
+		l.land(pub)
 		if pub.state.CompareAndSwap(leaving, waiting) {
 			return false
 		}
@@ -240,7 +246,7 @@ func (l *pipe) write(out *outlet, pub *publication) bool {
 		return true
 	}
 	if err != nil {
-		l.count(-1)
+		l.land(pub)
 		l.fail(pub, leaving, l.p.uncertain(pub.topic, err))
 		return true
 	}
@@ -252,10 +258,50 @@ func (l *pipe) write(out *outlet, pub *publication) bool {
 	return true
 }
 
-func (l *pipe) count(n int) {
+// takeOff counts pub as on its way. False: others of its topic are, by another route, which has been learnt meanwhile (by another
+// pipe, or forgotten); it waits until one of them has its outcome, to be asked again.
+func (l *pipe) takeOff(pub *publication, route routes) bool {
 	l.mu.Lock()
+	f := l.flying[pub.topic]
+	if pub.twoWays && f.n > 0 && f.route != route {
+		l.mu.Unlock()
+		select {
+		case <-l.wake:
+		case <-l.p.ctx.Done():
+		}
+		return false
+	}
 	defer l.mu.Unlock()
-	l.inflight += n
+	pub.route = route
+	l.inflight++
+	if pub.twoWays {
+		if l.flying == nil {
+			l.flying = map[string]flight{}
+		}
+		l.flying[pub.topic] = flight{route, f.n + 1}
+	}
+	return true
+}
+
+// land takes pub off the count.
+func (l *pipe) land(pub *publication) {
+	l.mu.Lock()
+	l.landed(pub)
+	l.mu.Unlock()
+	l.signal()
+}
+
+func (l *pipe) landed(pub *publication) {
+	l.inflight--
+	if !pub.twoWays {
+		return
+	}
+	f := l.flying[pub.topic]
+	if f.n--; f.n == 0 {
+		delete(l.flying, pub.topic)
+	} else {
+		l.flying[pub.topic] = f
+	}
 }
 
 // quiet waits until nothing is on its way; false: the outlet or the publisher ended first.
@@ -364,7 +410,7 @@ func (l *pipe) repeat(pub *publication) {
 	} else {
 		l.p.window.leave(pub.size)
 	}
-	l.inflight--
+	l.landed(pub)
 	l.mu.Unlock()
 	l.signal()
 }
@@ -406,10 +452,7 @@ func (l *pipe) lost(out *outlet, pub *publication) {
 func (l *pipe) finish(pub *publication, err error) {
 	pub.resolve(leaving, err)
 	l.p.window.leave(pub.size)
-	l.mu.Lock()
-	l.inflight--
-	l.mu.Unlock()
-	l.signal()
+	l.land(pub)
 }
 
 // fail ends a publication that isn't on its way.

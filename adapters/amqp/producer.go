@@ -64,7 +64,7 @@ func (p *producer) publication(pub *publication, m *stagebus.Message, now time.T
 		return err
 	}
 	pub.topic, pub.queue, pub.via = m.Topic, place.queue, viaExchange|direct
-	if place.foreign {
+	if pub.twoWays = !place.foreign; place.foreign {
 		pub.via = direct
 	}
 	pub.size, pub.lane = m.Size(), laneOf(m.Topic, m.Key)

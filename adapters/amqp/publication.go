@@ -27,10 +27,12 @@ type publication struct {
 	queue string // where the default exchange brings it
 	via   routes // not tried yet
 	back  bool   // it came back from one of two routes
-	msg   amqp091.Publishing
-	size  int
-	lane  uint32 // messages of one key share it
-	state atomic.Int32
+
+	twoWays bool // it has two routes, or had
+	msg     amqp091.Publishing
+	size    int
+	lane    uint32 // messages of one key share it
+	state   atomic.Int32
 
 	confirm *amqp091.DeferredConfirmation // of the last try
 	route   routes                        // of the last try
