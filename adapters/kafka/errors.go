@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
+	"strings"
 
 	kgo "github.com/segmentio/kafka-go"
 
@@ -115,22 +117,24 @@ func (c *client) fail(op, topic string, err error) error {
 	var tlsHost x509.HostnameError
 	var tlsInvalid x509.CertificateInvalidError
 	var tlsRecord tls.RecordHeaderError
-	var tlsAlert tls.AlertError
+	var remote *net.OpError
 	var tlsCert *tls.CertificateVerificationError
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &code):
 		e.Kind, e.Do = kindOf(code), advice(code)
-	case errors.As(err, &tlsAlert):
+	case errors.As(err, &remote) && remote.Op == "remote error": // what crypto/tls makes of an alert
 		e.Kind, e.Do = stagebus.ErrAuth, "TLS: the broker refused the handshake: give a client certificate that it trusts (certfile, keyfile)"
-	case errors.As(err, &tlsAuthority), errors.As(err, &tlsCert), errors.As(err, &tlsInvalid):
-		e.Kind, e.Do = stagebus.ErrUnavailable, "TLS: the broker's certificate is not trusted: name its authority's file (cacertfile)"
 	case errors.As(err, &tlsHost):
 		e.Kind, e.Do = stagebus.ErrUnavailable, "TLS: the certificate is for another host: connect by that name (server_name_indication)"
+	case errors.As(err, &tlsAuthority), errors.As(err, &tlsCert), errors.As(err, &tlsInvalid):
+		e.Kind, e.Do = stagebus.ErrUnavailable, "TLS: the broker's certificate is not trusted: name its authority's file (cacertfile)"
 	case errors.As(err, &tlsRecord):
 		e.Kind, e.Do = stagebus.ErrUnavailable, "TLS: that port doesn't speak it: use kafka:// or the TLS port"
 	case errors.As(err, &dns):
 		e.Kind, e.Do = stagebus.ErrUnavailable, "check the host's name"
+	case strings.HasPrefix(c.url, "kafkas:") && errors.Is(err, io.EOF):
+		e.Kind, e.Do = stagebus.ErrUnavailable, "TLS: the broker hung up: that port may not speak it (then it is kafka://)"
 	default:
 		e.Kind, e.Do = stagebus.ErrUnavailable, "check that the broker runs, that host and port are right, and whether it wants TLS or a login"
 	}
