@@ -233,3 +233,60 @@ func TestKafkaReadsEveryCompression(t *testing.T) {
 		})
 	}
 }
+
+// TestKafkaDeadLetterKnowsWhereItBegan: a message that was retried twice is rejected from a retry topic, and its dead letter names the
+// topic, partition and offset of the first delivery.
+func TestKafkaDeadLetterKnowsWhereItBegan(t *testing.T) {
+	b := kafkaShared(t, nil)
+	topic := kafkaTopic(t, b, 3)
+	ctx := kafkaContext(t)
+	p, err := b.Producer(ctx, stagebus.ProducerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{"other", "bad"} {
+		m := stagebus.Message{Topic: topic, Partition: stagebus.At(2), Key: []byte("k"), Body: []byte(body), Headers: stagebus.Headers{{Key: "x", Value: "1"}, {Key: "x", Value: ""}}}
+		if err := stagebus.Send(ctx, p, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := kafkaConsumer(t, b, stagebus.ConsumerOptions{Topics: []string{topic}, Group: "g"})
+	ds := kafkaReceive(t, c, 2)
+	if err := c.Settle(ctx, stagebus.Done, ds[0].Token); err != nil {
+		t.Fatal(err)
+	}
+	d := ds[1]
+	for attempt := 1; attempt < 3; attempt++ {
+		if d.Attempt != attempt || d.Topic != topic || string(d.Body) != "bad" || len(d.Headers) != 2 {
+			t.Fatalf("attempt %d: got %+v", attempt, d)
+		}
+		if err := c.Settle(ctx, stagebus.Retry(time.Duration(attempt)*100*time.Millisecond), d.Token); err != nil {
+			t.Fatal(err)
+		}
+		d = kafkaReceive(t, c, 1)[0]
+	}
+	if err := c.Settle(ctx, stagebus.Reject("no use"), d.Token); err != nil {
+		t.Fatal(err)
+	}
+	dead := kafkaConsumer(t, b, stagebus.ConsumerOptions{Topics: []string{stagebus.DeadLetterTopic(topic, "g")}})
+	letter := kafkaReceive(t, dead, 1)[0]
+	for name, want := range map[string]string{
+		stagebus.HeaderDeadTopic: topic, stagebus.HeaderDeadPartition: "2", stagebus.HeaderDeadOffset: "1",
+		stagebus.HeaderDeadAttempt: "3", stagebus.HeaderDeadGroup: "g", stagebus.HeaderDeadReason: "no use",
+	} {
+		if got, _ := letter.Headers.Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if len(letter.Headers) != 2+7 || letter.Headers[0] != (stagebus.Header{Key: "x", Value: "1"}) || letter.Headers[1] != (stagebus.Header{Key: "x"}) {
+		t.Errorf("headers %q", letter.Headers)
+	}
+	_ = dead.Settle(ctx, stagebus.Done, letter.Token)
+	if err := errors.Join(c.Close(ctx), dead.Close(ctx)); err != nil {
+		t.Error(err)
+	}
+	info, err := b.Admin().Describe(ctx, topic)
+	if err != nil || len(info.Groups) != 1 || info.Groups[0].Depth != 0 {
+		t.Errorf("got %+v, %v: all is settled", info.Groups, err)
+	}
+}
