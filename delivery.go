@@ -101,7 +101,7 @@ func Reject(reason string) Verdict { return Verdict{Kind: KindReject, Reason: re
 // The headers that a dead letter carries beside its own. Reasons are cut at 1 KiB.
 const (
 	HeaderDeadReason    = "stagebus-dead-reason"
-	HeaderDeadTopic     = "stagebus-dead-topic"     // the topic it came from
+	HeaderDeadTopic     = "stagebus-dead-topic"     // the topic it came from, as the consumer named it
 	HeaderDeadPartition = "stagebus-dead-partition" // decimal
 	HeaderDeadOffset    = "stagebus-dead-offset"    // decimal, -1 on RabbitMQ
 	HeaderDeadGroup     = "stagebus-dead-group"

@@ -56,17 +56,3 @@ func TestFail(t *testing.T) {
 		t.Error("a wrong Native isn't ErrInvalid")
 	}
 }
-
-func TestCut(t *testing.T) {
-	for _, c := range []struct {
-		s    string
-		n    int
-		want string
-	}{
-		{"abc", 3, "abc"}, {"abcd", 3, "abc"}, {"aé", 2, "a"}, {"aé", 3, "aé"}, {"\xff\xff\xff\xff", 2, "\xff\xff"}, {"🚌🚌", 7, "🚌"},
-	} {
-		if got := cut(c.s, c.n); got != c.want {
-			t.Errorf("%q to %d: %q", c.s, c.n, got)
-		}
-	}
-}

@@ -6,10 +6,10 @@ import (
 	"maps"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/rabbitmq/amqp091-go"
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/internal/deadletter"
 	"github.com/stagebus/stagebus/adapters/internal/ladder"
 )
 
@@ -127,13 +127,12 @@ func (l *lane) copyOf(a arrived, v stagebus.Verdict) amqp091.Publishing {
 		headers["stagebus-attempt"] = strconv.Itoa(a.attempt + 1)
 	} else {
 		delete(headers, "stagebus-attempt") // the dead letters are another topic, whose attempts count from one
-		headers[stagebus.HeaderDeadReason] = str(cut(v.Reason, maxReason))
-		headers[stagebus.HeaderDeadTopic] = l.place.topic
-		headers[stagebus.HeaderDeadPartition] = "0"
-		headers[stagebus.HeaderDeadOffset] = "-1"
-		headers[stagebus.HeaderDeadGroup] = l.place.group
-		headers[stagebus.HeaderDeadAttempt] = strconv.Itoa(a.attempt)
-		headers[stagebus.HeaderDeadTime] = time.Now().UTC().Format(time.RFC3339Nano)
+		letter := deadletter.Letter{
+			Reason: v.Reason, Origin: stagebus.Position{Topic: l.place.topic, Offset: -1}, Group: l.place.group, Attempt: a.attempt, Rejected: time.Now(),
+		}
+		for _, h := range letter.Headers() {
+			headers[h.Key] = str(h.Value)
+		}
 	}
 	return amqp091.Publishing{
 		Headers: headers, Body: raw.Body, DeliveryMode: amqp091.Persistent,
@@ -141,21 +140,6 @@ func (l *lane) copyOf(a arrived, v stagebus.Verdict) amqp091.Publishing {
 		CorrelationId: raw.CorrelationId, ReplyTo: raw.ReplyTo, Timestamp: raw.Timestamp, Priority: raw.Priority, AppId: raw.AppId,
 		// Not Expiration: it would end the delay early, or take a dead letter away. Not UserId: the broker checks it against our login.
 	}
-}
-
-const maxReason = 1 << 10
-
-// cut shortens s to n bytes, and no rune to a part.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for i := n; i > n-utf8.UTFMax; i-- {
-		if utf8.RuneStart(s[i]) {
-			return s[:i]
-		}
-	}
-	return s[:n] // no UTF-8
 }
 
 // destination returns the queue for a verdict's copy, and makes it if need be.

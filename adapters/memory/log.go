@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/internal/murmur2"
 )
 
 // record is a message in a log.
@@ -177,7 +178,7 @@ func (t *topic) choose(m *stagebus.Message) *partition {
 		return nil
 	case pinned:
 	case m.Key != nil:
-		n = int32(murmur2(m.Key)&0x7fffffff) % int32(len(t.partitions))
+		n = murmur2.Partition(m.Key, len(t.partitions))
 	default:
 		n = int32(t.turn)
 		t.turn = (t.turn + 1) % len(t.partitions)
@@ -205,29 +206,4 @@ func clone[S ~[]E, E any](s S) S {
 	c := make(S, len(s))
 	copy(c, s)
 	return c
-}
-
-// murmur2 is the hash by which Kafka's Java client partitions.
-func murmur2(b []byte) uint32 {
-	const m, r = 0x5bd1e995, 24
-	h := uint32(0x9747b28c) ^ uint32(len(b))
-	for ; len(b) >= 4; b = b[4:] {
-		k := uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24
-		k *= m
-		k ^= k >> r
-		h = h*m ^ k*m
-	}
-	switch len(b) {
-	case 3:
-		h ^= uint32(b[2]) << 16
-		fallthrough
-	case 2:
-		h ^= uint32(b[1]) << 8
-		fallthrough
-	case 1:
-		h = (h ^ uint32(b[0])) * m
-	}
-	h ^= h >> 13
-	h *= m
-	return h ^ h>>15
 }

@@ -7,23 +7,6 @@ import (
 	"github.com/stagebus/stagebus"
 )
 
-// The values are those of Kafka's own UtilsTest.
-func TestMurmur2(t *testing.T) {
-	for in, want := range map[string]int32{
-		"21":                         -973932308,
-		"foobar":                     -790332482,
-		"a-little-bit-long-string":   -985981536,
-		"a-little-bit-longer-string": -1486304829,
-		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
-		"abc": 479470107,
-		"":    275646681,
-	} {
-		if got := int32(murmur2([]byte(in))); got != want {
-			t.Errorf("murmur2(%q) is %d, want %d", in, got, want)
-		}
-	}
-}
-
 func TestSearch(t *testing.T) {
 	p := &partition{}
 	epoch := time.Unix(0, 0)

@@ -2,10 +2,12 @@ package memory
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/internal/deadletter"
 )
 
 // Settle implements [stagebus.Consumer]. Only Reject may wait: for room in the dead-letter topic.
@@ -71,49 +73,15 @@ func (c *consumer) reject(ctx context.Context, l *lane, offset int64, reason str
 		return err // the name would be too long
 	}
 	r, origin := l.cursor.partition.at(offset), l.cursor.origin(offset)
-	now := time.Now()
 	m := r.Message
 	m.Topic = name
-	m.Headers = deadHeaders(m.Headers, [...]string{
-		stagebus.HeaderDeadReason, cut(reason, 1<<10),
-		stagebus.HeaderDeadTopic, origin.Topic,
-		stagebus.HeaderDeadPartition, itoa(origin.Partition),
-		stagebus.HeaderDeadOffset, itoa(origin.Offset),
-		stagebus.HeaderDeadGroup, g.name,
-		stagebus.HeaderDeadAttempt, itoa(r.attempt()),
-		stagebus.HeaderDeadTime, now.UTC().Format(time.RFC3339Nano),
-	})
+	m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h stagebus.Header) bool { return deadletter.Is(h.Key) })
+	m.Headers = append(m.Headers, deadletter.Letter{Reason: reason, Origin: origin, Group: g.name, Attempt: r.attempt(), Rejected: time.Now()}.Headers()...)
 	t, err := c.d.room(ctx, "reject", name, true, load{1, int64(m.Size())})
 	if err == nil && !l.sealed {
 		t.append(t.choose(&m), m)
 	}
 	return err
-}
-
-// deadHeaders returns h with the pairs of name and value at its end, in an array of its own. Those of an earlier rejection go.
-func deadHeaders(h stagebus.Headers, pairs [14]string) stagebus.Headers {
-	out := make(stagebus.Headers, 0, len(h)+len(pairs)/2)
-	for _, x := range h {
-		dead := false
-		for i := 0; i < len(pairs); i += 2 {
-			dead = dead || x.Key == pairs[i]
-		}
-		if !dead {
-			out = append(out, x)
-		}
-	}
-	for i := 0; i < len(pairs); i += 2 {
-		out = append(out, stagebus.Header{Key: pairs[i], Value: pairs[i+1]})
-	}
-	return out
-}
-
-// cut shortens s to n bytes and doesn't leave half a character.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "")
 }
 
 // failures collects the errors of one Settle.
