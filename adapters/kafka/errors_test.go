@@ -57,7 +57,7 @@ func TestFailKeepsKindCauseAndAddress(t *testing.T) {
 		if !errors.Is(err, x.kind) || !errors.Is(err, x.err) || !errors.As(err, &e) || e.Do == "" || !strings.Contains(err.Error(), c.url) {
 			t.Errorf("%v: got %v, want %v", x.err, err, x.kind)
 		}
-		if again := c.fail("other", "u", err); again != err {
+		if again := c.fail("other", "u", err); again.Error() != err.Error() {
 			t.Errorf("wrapped twice: %v", again)
 		}
 	}

@@ -80,7 +80,7 @@ func deadline(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-func submit(t *testing.T, p *producer, ctx context.Context, ms []stagebus.Message) <-chan []stagebus.Outcome {
+func submit(ctx context.Context, t *testing.T, p *producer, ms []stagebus.Message) <-chan []stagebus.Outcome {
 	t.Helper()
 	got := make(chan []stagebus.Outcome, 2) // room for a second call, which would be wrong
 	if err := p.Submit(ctx, ms, func(os []stagebus.Outcome) { got <- slices.Clone(os) }); err != nil {
@@ -95,11 +95,11 @@ func TestBatchesFormWhileARequestIsUnderWay(t *testing.T) {
 		l := &log{wait: func(context.Context) { <-gate }}
 		p := testProducer(l, 1, stagebus.ProducerOptions{})
 		ctx := deadline(t, 10*time.Second)
-		first := submit(t, p, ctx, messages(0, 1))
+		first := submit(ctx, t, p, messages(0, 1))
 		synctest.Wait()
 		var rest []<-chan []stagebus.Outcome
 		for i := 1; i < 5; i++ {
-			rest = append(rest, submit(t, p, ctx, messages(i, i+1)))
+			rest = append(rest, submit(ctx, t, p, messages(i, i+1)))
 		}
 		synctest.Wait()
 		close(gate)
@@ -130,8 +130,8 @@ func TestRetriableAnswersKeepTheOrder(t *testing.T) {
 			return final, nil
 		}}
 		p := testProducer(l, 1, stagebus.ProducerOptions{})
-		got := submit(t, p, deadline(t, 10*time.Second), messages(0, 50))
-		more := submit(t, p, deadline(t, 10*time.Second), messages(50, 100))
+		got := submit(deadline(t, 10*time.Second), t, p, messages(0, 50))
+		more := submit(deadline(t, 10*time.Second), t, p, messages(50, 100))
 		for _, o := range append(<-got, <-more...) {
 			if o.Err != nil {
 				t.Fatal(o.Err)
@@ -154,7 +154,7 @@ func TestOneTooLargeMessageIsTheOnlyOneRefused(t *testing.T) {
 		return final, nil
 	}}
 	p := testProducer(l, 1, stagebus.ProducerOptions{})
-	for i, o := range <-submit(t, p, deadline(t, 10*time.Second), messages(0, 30)) {
+	for i, o := range <-submit(deadline(t, 10*time.Second), t, p, messages(0, 30)) {
 		if (i == 13) != errors.Is(o.Err, stagebus.ErrTooLarge) || i != 13 && o.Err != nil {
 			t.Errorf("message %d: %v", i, o.Err)
 		}
@@ -178,7 +178,7 @@ func TestLostAnswerIsUncertainAndNeverSentAgain(t *testing.T) {
 	calls := 0
 	inner := l.answer
 	l.answer = func(vs []string) (answer, error) { calls++; return inner(vs) }
-	if o := <-submit(t, p, deadline(t, 10*time.Second), messages(0, 1)); !errors.Is(o[0].Err, stagebus.ErrUncertain) {
+	if o := <-submit(deadline(t, 10*time.Second), t, p, messages(0, 1)); !errors.Is(o[0].Err, stagebus.ErrUncertain) {
 		t.Errorf("got %v", o[0].Err)
 	}
 	_ = p.Close(t.Context())
@@ -195,9 +195,9 @@ func TestEndOfContext(t *testing.T) {
 		p := testProducer(l, 1, stagebus.ProducerOptions{})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cause := errors.New("enough")
-		sent := submit(t, p, ctx, messages(0, 1))
+		sent := submit(ctx, t, p, messages(0, 1))
 		synctest.Wait()
-		queued := submit(t, p, ctx, messages(1, 2))
+		queued := submit(ctx, t, p, messages(1, 2))
 		cancel(cause)
 		if o := <-sent; !errors.Is(o[0].Err, stagebus.ErrUncertain) || !errors.Is(o[0].Err, cause) {
 			t.Errorf("in the request: %v", o[0].Err)
@@ -223,7 +223,7 @@ func TestWindowBoundsWhatIsOnItsWay(t *testing.T) {
 		gate := make(chan struct{})
 		p := testProducer(&log{wait: func(context.Context) { <-gate }}, 1, stagebus.ProducerOptions{Window: 2, WindowBytes: 100})
 		ctx := deadline(t, time.Hour)
-		first := submit(t, p, ctx, messages(0, 2))
+		first := submit(ctx, t, p, messages(0, 2))
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		err := p.Submit(short, messages(2, 3), func([]stagebus.Outcome) { t.Error("done of what was not accepted") })
@@ -234,7 +234,7 @@ func TestWindowBoundsWhatIsOnItsWay(t *testing.T) {
 		<-first
 		big := messages(3, 13) // larger than the window: goes alone
 		big[0].Body = make([]byte, 1000)
-		for _, o := range <-submit(t, p, ctx, big) {
+		for _, o := range <-submit(ctx, t, p, big) {
 			if o.Err != nil {
 				t.Error(o.Err)
 			}
@@ -251,7 +251,7 @@ func TestWindowBoundsWhatIsOnItsWay(t *testing.T) {
 func TestCloseLeavesTheRestUncertain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := testProducer(&log{wait: func(ctx context.Context) { <-ctx.Done() }}, 1, stagebus.ProducerOptions{})
-		got := submit(t, p, deadline(t, time.Hour), messages(0, 1))
+		got := submit(deadline(t, time.Hour), t, p, messages(0, 1))
 		synctest.Wait()
 		if err := p.Close(deadline(t, time.Second)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)

@@ -135,13 +135,6 @@ func (d *protoReader) int32() int32 {
 	return 0
 }
 
-func (d *protoReader) int64() int64 {
-	if v := d.take(8); v != nil {
-		return int64(binary.BigEndian.Uint64(v))
-	}
-	return 0
-}
-
 func (d *protoReader) string() string { return string(d.take(int(d.int16()))) }
 
 func (d *protoReader) bytes() []byte {

@@ -14,7 +14,6 @@ import (
 // solo owns the lanes of a consumer without a group: those it was given, or all there are.
 type solo struct {
 	c     *consumer
-	start stagebus.Start
 	epoch int64
 	have  map[place]bool
 }
