@@ -10,6 +10,7 @@ import (
 	kgo "github.com/segmentio/kafka-go"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/internal/murmur2"
 	"github.com/stagebus/stagebus/internal/envelope"
 )
 
@@ -235,7 +236,7 @@ func (p *producer) choose(m *stagebus.Message, t *target, size int) int32 {
 		return n
 	}
 	if m.Key != nil {
-		return keyPartition(m.Key, t.partitions)
+		return murmur2.Partition(m.Key, t.partitions)
 	}
 	s := p.sticky[t.name]
 	if s == nil {

@@ -7,10 +7,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/internal/deadletter"
 	"github.com/stagebus/stagebus/adapters/internal/ladder"
+	"github.com/stagebus/stagebus/adapters/internal/murmur2"
 	"github.com/stagebus/stagebus/internal/envelope"
 )
 
@@ -20,8 +21,6 @@ const (
 	// headerOrigin is the last header of a copy in a retry topic: partition and offset of the first delivery. The lane takes it
 	// off again, so that only a dead letter ever shows where its message began.
 	headerOrigin = "stagebus-origin"
-	deadPrefix   = "stagebus-dead-"
-	reasonLimit  = 1 << 10
 )
 
 // ladderSteps are all the delays that exist. Asking the broker about this many names finds a group's retry topics without
@@ -60,7 +59,7 @@ func (c *consumer) retryCopy(ctx context.Context, l *lane, p *pinned, after time
 	if err != nil {
 		return record{}, place{}, err
 	}
-	headers := strip(p.headers, headerAttempt, headerDue)
+	headers := strip(p.headers, func(name string) bool { return name == headerAttempt || name == headerDue })
 	meta := envelope.Meta{Attempt: p.attempt + 1, Due: time.Now().Add(step)}
 	headers = appendMeta(headers, meta)
 	headers = append(headers, header{headerOrigin, fmt.Appendf(nil, "%d/%d", p.origin.Partition, p.origin.Offset)})
@@ -92,27 +91,17 @@ func (c *consumer) deadCopy(ctx context.Context, l *lane, p *pinned, reason stri
 	if err != nil {
 		return record{}, place{}, err
 	}
-	if len(reason) > reasonLimit {
-		reason = reason[:reasonLimit]
-		for n := 0; n < utf8.UTFMax && !utf8.ValidString(reason); n++ { // don't leave half a letter
-			reason = reason[:len(reason)-1]
-		}
+	letter := deadletter.Letter{
+		Reason: reason, Origin: stagebus.Position{Topic: l.source, Partition: p.origin.Partition, Offset: p.origin.Offset}, Group: c.group,
+		Attempt: p.attempt, Rejected: time.Now(),
 	}
-	headers := strip(p.headers, headerAttempt, headerDue, deadPrefix)
-	for _, h := range []struct{ name, value string }{
-		{stagebus.HeaderDeadReason, reason},
-		{stagebus.HeaderDeadTopic, strings.TrimPrefix(l.source, "topic:")},
-		{stagebus.HeaderDeadPartition, strconv.Itoa(int(p.origin.Partition))},
-		{stagebus.HeaderDeadOffset, strconv.FormatInt(p.origin.Offset, 10)},
-		{stagebus.HeaderDeadGroup, stagebus.GroupName(c.group)},
-		{stagebus.HeaderDeadAttempt, strconv.Itoa(p.attempt)},
-		{stagebus.HeaderDeadTime, time.Now().UTC().Format(time.RFC3339)},
-	} {
-		headers = append(headers, header{h.name, []byte(h.value)})
+	headers := strip(p.headers, func(name string) bool { return name == headerAttempt || name == headerDue || deadletter.Is(name) })
+	for _, h := range letter.Headers() {
+		headers = append(headers, header{h.Key, []byte(h.Value)})
 	}
 	partition := l.origin % int32(n)
 	if p.key != nil {
-		partition = keyPartition(p.key, n)
+		partition = murmur2.Partition(p.key, n)
 	}
 	return record{time: p.time, key: p.key, value: p.value, headers: headers}, place{topic, partition}, nil
 }
@@ -158,17 +147,13 @@ func appendMeta(hs []header, meta envelope.Meta) []header {
 	return hs
 }
 
-// strip returns a copy of hs without those names; one that ends with a hyphen is a prefix.
-func strip(hs []header, names ...string) []header {
+// strip returns a copy of hs without the headers to drop, with room for a letter's.
+func strip(hs []header, drop func(name string) bool) []header {
 	out := make([]header, 0, len(hs)+8)
-next:
 	for _, h := range hs {
-		for _, n := range names {
-			if h.name == n || strings.HasSuffix(n, "-") && strings.HasPrefix(h.name, n) {
-				continue next
-			}
+		if !drop(h.name) {
+			out = append(out, h)
 		}
-		out = append(out, h)
 	}
 	return out
 }

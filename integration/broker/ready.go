@@ -102,7 +102,10 @@ func warm(ctx context.Context, b *Broker) error {
 		if group.Error != nil {
 			return group.Error
 		}
-		producer, err := c.InitProducerID(ctx, &kafka.InitProducerIDRequest{TransactionalID: id, TransactionTimeoutMs: 10000})
+		producer, err := c.InitProducerID(ctx, &kafka.InitProducerIDRequest{
+			TransactionalID: id, TransactionTimeoutMs: 10000,
+			ProducerID: -1, ProducerEpoch: -1, // zeros mean a producer that exists: refused from the second time on
+		})
 		if err != nil {
 			return err
 		}
