@@ -26,8 +26,20 @@ type mutant struct {
 
 var mutants = slices.Concat(messageMutants, producerMutants, consumerMutants, settleMutants, otherMutants)
 
+// chancy faults show only when goroutines meet at the wrong moment, in memory as on a broker: their cases get several runs to catch them.
+var chancy = map[string]int{
+	"close among senders forgets outcomes": 50,
+	"drain time ignored on revocation":     50,
+	"cancelled Receive loses what arrives": 50,
+}
+
 // TestMutants runs each case that is named for a fault, against the fault. That memory without a fault passes them is TestLaw.
 func TestMutants(t *testing.T) {
+	for fault := range chancy {
+		if !slices.ContainsFunc(mutants, func(m mutant) bool { return m.fault == fault }) {
+			t.Errorf("there is no fault %q", fault)
+		}
+	}
 	said := make([]func() string, len(mutants))
 	room := make(chan struct{}, 16) // most of them wait for what doesn't come
 	for i, m := range mutants {
@@ -38,7 +50,11 @@ func TestMutants(t *testing.T) {
 		said[i] = sync.OnceValue(func() string {
 			h := overMemory(m.wrap)
 			h.Patience = 2 * time.Second
-			return strings.Join(failures(t, c, h), "\n")
+			var fs []string
+			for run := 0; len(fs) == 0 && run < max(1, chancy[m.fault]); run++ {
+				fs = failures(t, c, h)
+			}
+			return strings.Join(fs, "\n")
 		})
 		if strings.HasPrefix(m.by, "process/") { // those look at the whole process
 			said[i]()
