@@ -3,6 +3,7 @@ package amqp
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,12 +35,13 @@ type lane struct {
 	cancel   context.CancelCauseFunc
 
 	mu    sync.Mutex
-	acks  []uint64 // settled by Done and not written
-	nacks []uint64 // given back and not written; in here before the ledger's mark can pass them
+	acks  []settlement // settled by Done and not written, in order of time
+	nacks []uint64     // given back and not written; in here before the ledger's mark can pass them
 	kick  chan struct{}
 	hurry chan struct{}
 
 	writing sync.Mutex          // protects the following
+	singles []time.Time         // when the last acknowledgements of single tags were written
 	told    uint64              // all up to it are acknowledged
 	gone    map[uint64]struct{} // those after it that were told singly
 
@@ -58,8 +60,19 @@ type arrived struct {
 	attempt int
 }
 
-// ackDelay is how long a settlement may wait for others, so that one frame tells of many.
-const ackDelay = 100 * time.Millisecond
+type settlement struct {
+	tag uint64
+	at  time.Time
+}
+
+const (
+	// ackDelay is how long a settlement may wait for others, so that one frame tells of many.
+	ackDelay = 100 * time.Millisecond
+
+	// manySingles is how many acknowledgements of their own a quorum queue takes at once: its client in the broker has 32 commands under way,
+	// holds back what is more, and forgets that when the channel closes.
+	manySingles = 16
+)
 
 func (l *lane) Info() stagebus.LaneInfo   { return l.info }
 func (l *lane) Draining() <-chan struct{} { return l.draining }
@@ -73,7 +86,7 @@ func (l *lane) claim(seq int64) (arrived, bool) { return l.ledger.Claim(seq) }
 // done settles a claimed delivery; false: the lane ended meanwhile.
 func (l *lane) done(seq int64, a arrived) bool {
 	l.mu.Lock()
-	l.acks = append(l.acks, a.raw.DeliveryTag)
+	l.acks = append(l.acks, settlement{a.raw.DeliveryTag, time.Now()})
 	n := len(l.acks)
 	l.mu.Unlock()
 	ok := l.ledger.Settle(seq)
@@ -118,14 +131,17 @@ func (l *lane) tell() {
 		case <-l.ctx.Done():
 		}
 		t.Stop()
-		l.write()
+		if l.write(false) {
+			signal(l.kick)
+		}
 	}
 }
 
 // write tells the broker what was settled: what was given back one by one, then all up to the mark at once, then singly what is settled
-// behind an open one: unacknowledged, it would use up the prefetch, and one slow message would stop its queue. An error means that the
-// channel has ended; what was not written then is counted when the lane ends.
-func (l *lane) write() {
+// behind an open one: unacknowledged, it would use up the prefetch, and one slow message would stop its queue. Unless all is to be told, those
+// wait for the mark to pass them, up to ackDelay or until they take half of the prefetch; later says that some do. An error means that
+// the channel has ended; what was not written then is counted when the lane ends.
+func (l *lane) write(all bool) (later bool) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	m, _ := l.ledger.Mark() // before the lists are taken: they hold all that let it move
@@ -137,13 +153,13 @@ func (l *lane) write() {
 	left := func() { // for untold
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.acks, l.nacks = append(l.acks, acks...), append(l.nacks, nacks...)
+		l.acks, l.nacks = append(acks, l.acks...), append(nacks, l.nacks...)
 	}
 
 	for len(nacks) > 0 {
 		if l.acker.Nack(nacks[0], false, true) != nil {
 			left()
-			return
+			return false
 		}
 		l.gone[nacks[0]] = struct{}{}
 		nacks = nacks[1:]
@@ -155,7 +171,7 @@ func (l *lane) write() {
 		}
 		if l.acker.Ack(last, true) != nil {
 			left()
-			return
+			return false
 		}
 		break
 	}
@@ -163,15 +179,41 @@ func (l *lane) write() {
 		delete(l.gone, tag)
 	}
 	l.told = max(l.told, mark)
-	for len(acks) > 0 {
-		if tag := acks[0]; tag > l.told {
-			if l.acker.Ack(tag, false) != nil {
-				left()
-				return
-			}
-			l.gone[tag] = struct{}{}
+	acks = slices.DeleteFunc(acks, func(s settlement) bool { return s.tag <= l.told })
+	all = all || len(acks) >= l.c.prefetch/2
+	now := time.Now()
+	for len(acks) > 0 && (all || now.Sub(acks[0].at) >= ackDelay) {
+		if l.acker.Ack(acks[0].tag, false) != nil {
+			left()
+			return false
 		}
+		l.gone[acks[0].tag] = struct{}{}
 		acks = acks[1:]
+		if l.singles = append(l.singles, now); len(l.singles) > manySingles {
+			l.singles = l.singles[1:]
+		}
+	}
+	left()
+	return len(acks) > 0
+}
+
+// calm waits while more acknowledgements are under way than the broker is sure to keep when the channel closes. Nothing tells when it has
+// taken them; ackDelay is many times what it needs.
+func (l *lane) calm(ctx context.Context) {
+	l.writing.Lock()
+	var wait time.Duration
+	if len(l.singles) == manySingles {
+		wait = ackDelay - time.Since(l.singles[0])
+	}
+	l.writing.Unlock()
+	if wait <= 0 {
+		return
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -188,7 +230,8 @@ func (l *lane) untold() int {
 // it were read. Setting the prefetch again changes nothing.
 func (l *lane) sync(ctx context.Context) error {
 	return l.s.do(ctx, func() error {
-		l.write()
+		l.write(true)
+		l.calm(ctx)
 		return l.ch.Qos(l.c.prefetch, 0, false)
 	}, nil)
 }
@@ -246,7 +289,8 @@ func (l *lane) finish(ctx context.Context, patience time.Duration) error {
 	}
 	err := l.s.try(ctx, func() error {
 		l.dropRetries()
-		l.write()
+		l.write(true)
+		l.calm(ctx)
 		return l.ch.Close() // answered after the acknowledgements; unsettled ones go back to the queue
 	}, nil)
 	untold := l.untold()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/rabbitmq/amqp091-go"
 	"github.com/stagebus/stagebus"
@@ -116,13 +118,13 @@ func TestLaneWrites(t *testing.T) {
 					t.Fatal("stale")
 				}
 			case 4:
-				l.write()
+				l.write(true)
 				if len(b.acked) != len(done) || len(b.back) != len(released) {
 					t.Fatalf("seed %d: told of %d done and %d released, want %d and %d", seed, len(b.acked), len(b.back), len(done), len(released))
 				}
 			}
 		}
-		l.write()
+		l.write(true)
 		for tag := range next {
 			if b.acked[tag] != done[tag] || b.back[tag] != released[tag] {
 				t.Fatalf("seed %d: %d is acked %v, back %v; want %v, %v", seed, tag, b.acked[tag], b.back[tag], done[tag], released[tag])
@@ -143,11 +145,52 @@ func TestLaneWritesOnce(t *testing.T) {
 		a, _ := l.claim(seq)
 		l.done(seq, a)
 	}
-	l.write()
-	l.write()
+	l.write(true)
+	l.write(true)
 	if b.frames != 1 || len(b.acked) != 100 {
 		t.Errorf("%d frames, %d acked", b.frames, len(b.acked))
 	}
+}
+
+// What is settled behind an open delivery waits for it a while, unless it takes up the prefetch: most of the time the mark passes it, and one
+// frame tells of all. (A quorum queue may forget many single ones when the channel closes.)
+func TestLaneWaitsForTheMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newStrict()
+		l := testLane(b)
+		l.c.prefetch = 10
+		settle := func(seq int64) {
+			a, _ := l.claim(seq)
+			l.done(seq, a)
+		}
+		first := l.deliver(t, b, 1)
+		var seqs []int64
+		for tag := range uint64(8) {
+			seqs = append(seqs, l.deliver(t, b, tag+2))
+		}
+		for _, seq := range seqs[:4] {
+			settle(seq)
+		}
+		if later := l.write(false); !later || b.frames != 0 {
+			t.Fatalf("%d frames at once, later %v", b.frames, later)
+		}
+		settle(seqs[4])
+		if l.write(false); len(b.acked) != 5 {
+			t.Fatalf("half of the prefetch is settled and %d are told", len(b.acked))
+		}
+		settle(seqs[5])
+		l.write(false)
+		<-time.After(ackDelay)
+		if l.write(false); len(b.acked) != 6 {
+			t.Fatalf("%d are told after the delay", len(b.acked))
+		}
+		settle(seqs[6])
+		settle(first)
+		frames := b.frames
+		if later := l.write(false); later || b.frames != frames+1 || len(b.acked) != 8 {
+			t.Errorf("the mark moved: %d frames, %d acked, later %v", b.frames-frames, len(b.acked), later)
+		}
+	})
 }
 
 // What the socket didn't take is counted, so that Flush and Close can say so.
@@ -166,7 +209,7 @@ func TestLaneCountsUntold(t *testing.T) {
 		}
 		a, _ := l.claim(seqs[4])
 		l.release(seqs[4], a)
-		l.write()
+		l.write(true)
 		want := []int{4, 3, 1}[failAt-1] // the nack goes first, then two at once, then one
 		if got := l.untold(); got != want {
 			t.Errorf("frame %d fails: %d untold, want %d", failAt, got, want)
