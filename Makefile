@@ -9,9 +9,11 @@ LINT_VERSION := v2.15.0
 LINT := bin/golangci-lint-$(LINT_VERSION)
 # What the race detector needs beside Go; integration/brokers sees to the brokers.
 CC_PACKAGES := gcc libc6-dev
+# For the tests against Python's clients, which make a virtual environment.
+PYTHON_PACKAGES := python3 python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help lint unit test long fuzz up down cc tools clean
+.PHONY: help lint unit test long fuzz up down cc python tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,10 +34,10 @@ $(LINT):
 unit: cc ## the library's tests alone, without brokers
 	env -u STAGEBUS_TEST_AMQP_URL -u STAGEBUS_TEST_KAFKA_URL $(GO) test -race -count=1 -timeout 10m $(FLAGS) ./...
 
-test: cc tools ## all tests, with brokers: the environment's, else Docker's, else native ones
+test: cc python tools ## all tests, with brokers: the environment's, else Docker's, else native ones
 	bin/withbrokers bin/testreport .,integration -race -count=1 -timeout 30m $(FLAGS) ./...
 
-long: cc tools ## the same with the tests that take long
+long: cc python tools ## the same with the tests that take long
 	STAGEBUS_LONG=1 bin/withbrokers bin/testreport .,integration -race -count=1 -timeout 3h $(FLAGS) ./...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
@@ -51,12 +53,20 @@ up: ## native brokers that stay; prints the variables that name them, for eval
 down: ## ends them
 	@integration/brokers down
 
+# install COMMAND PACKAGES: installs PACKAGES unless COMMAND succeeds.
+define install
+@$(1) >/dev/null 2>&1 || { \
+  echo "installs $(2)" >&2; \
+  sudo=; if [ "$$(id -u)" != 0 ]; then sudo='sudo -n'; fi; \
+  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >&2; \
+}
+endef
+
 cc:
-	@command -v $${CC:-gcc} >/dev/null || command -v cc >/dev/null || { \
-	  echo "the race detector needs a C compiler: installs $(CC_PACKAGES)" >&2; \
-	  sudo=; if [ "$$(id -u)" != 0 ]; then sudo='sudo -n'; fi; \
-	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CC_PACKAGES) >&2; \
-	}
+	$(call install,command -v $${CC:-cc},$(CC_PACKAGES))
+
+python:
+	$(call install,python3 -c 'import ensurepip',$(PYTHON_PACKAGES))
 
 tools:
 	cd integration && $(GO) build -buildvcs=false -o $(CURDIR)/bin/ ./broker/withbrokers ./broker/testreport
