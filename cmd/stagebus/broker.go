@@ -31,7 +31,7 @@ func (p *program) open(ctx context.Context) (*stagebus.Broker, error) {
 		raw = p.getenv("STAGEBUS_BROKER")
 	}
 	if raw == "" {
-		return nil, usage("no broker: give --broker URL or set STAGEBUS_BROKER, for example to amqp://guest:guest@localhost:5672/ or kafka://localhost:9092")
+		return nil, usage("no broker: give --broker URL or set STAGEBUS_BROKER, for example to amqp://localhost:5672/ or kafka://localhost:9092")
 	}
 	connect, cancel := context.WithTimeout(ctx, p.connectTimeout)
 	defer cancel()

@@ -49,9 +49,17 @@ func exitCode(err error) int {
 
 var userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"]*@`)
 
+// syntax begins the form of a URL, which adapters.Open shows to who has typed a wrong one.
+const syntax = "SCHEME://[USER:PASSWORD@"
+
 // oneLine makes s fit for standard error: one line, and no credentials whatever part of a command line a URL was typed into.
 func oneLine(s string) string {
 	s = strings.TrimSpace(s)
 	s = strings.NewReplacer("\n\n", "; ", "\n", "; ", "\r", "", "\t", " ").Replace(s)
-	return userinfo.ReplaceAllString(s, "$1")
+	return userinfo.ReplaceAllStringFunc(s, func(match string) string {
+		if match == syntax {
+			return match
+		}
+		return userinfo.ReplaceAllString(match, "$1")
+	})
 }

@@ -83,7 +83,7 @@ func TestUsage(t *testing.T) {
 
 		{"topics list --broker amqq://h", `invalid URL scheme "amqq": unknown; did you mean "amqp"?`},
 		{"topics list --broker localhost:9092", "it begins with amqp://"},
-		{"topics list --broker amqp://u:se/cret@h/", "%2F"},
+		{"topics list --broker amqp://u:se/cret@h/", "it is SCHEME://[USER:PASSWORD@]HOST[:PORT]"},
 		{"topics list --broker kafka://h:9092?auth_mechanisn=plain", `did you mean "auth_mechanism"?`},
 		{"topics list --broker memory:// --format xml", "text or json"},
 		{"topics declare a--b --broker memory://", "invalid topic"},
@@ -151,6 +151,7 @@ func TestOneLine(t *testing.T) {
 		"amqp://u:p@h/ and kafka://x:y@z, ok": "amqp://h/ and kafka://z, ok",
 		`parse "amqp://u:p/w@q@h/": bad`:      `parse "amqp://h/": bad`,
 		"mail me@example.org":                 "mail me@example.org",
+		"it is SCHEME://[USER:PASSWORD@]HOST": "it is SCHEME://[USER:PASSWORD@]HOST",
 	} {
 		if got := oneLine(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
