@@ -68,7 +68,29 @@ The first interrupt stops in order, the second at once.`,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.versionCommand())
+	strict(root)
 	return root
+}
+
+// strict makes the commands that cobra adds refuse names that don't exist: by itself it shows help and calls that success.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				found, rest, err := root.Find(args)
+				if err != nil || len(rest) == 0 {
+					return err
+				}
+				return noSuchCommand(found, rest)
+			}
+		case "completion":
+			c.Args = noSuchCommand
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	}
 }
 
 // noSuchCommand is for commands that are nothing without a subcommand.

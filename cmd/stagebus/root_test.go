@@ -50,6 +50,9 @@ func TestUsage(t *testing.T) {
 		{"publish a b --topic t", "accepts at most 1 arg"},
 		{"consume x", `unknown command "x"`},
 		{"version x", `unknown command "x"`},
+		{"help publsh", `unknown command "publsh" for "stagebus"; did you mean "publish"?`},
+		{"help topics lst", `unknown command "lst" for "stagebus topics"; did you mean "list"?`},
+		{"completion nosuch", `unknown command "nosuch" for "stagebus completion"`},
 		{"topics describe", "requires at least 1 arg"},
 		{"amqp://u:secret@h/ publish", `unknown command "amqp://h/`},
 
