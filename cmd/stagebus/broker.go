@@ -84,13 +84,13 @@ func (p *program) flow() {
 	p.events.flowing, p.events.held = true, nil
 }
 
-// tellHeld says what an answer that was printed lacks.
-func (p *program) tellHeld() {
+// tellHeld says what an answer that was printed lacks, and why.
+func (p *program) tellHeld(lack string) {
 	p.events.mu.Lock()
 	defer p.events.mu.Unlock()
 	for _, e := range p.events.held {
 		if e.Kind == stagebus.EventError && e.Err != nil {
-			p.notef("%v", e.Err)
+			p.notef("%s: %v", lack, e.Err)
 		}
 	}
 }

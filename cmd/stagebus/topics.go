@@ -26,6 +26,13 @@ func (p *program) topicsCommand() *cobra.Command {
 	return c
 }
 
+var errNotYet = errors.New("nothing was deleted: add --yes")
+
+const (
+	incomplete = "this may not be all"
+	groupsLeft = "groups that aren't known keep their queues"
+)
+
 func (p *program) topicsListCommand() *cobra.Command {
 	var format string
 	c := &cobra.Command{
@@ -37,7 +44,7 @@ people and may change; the JSON, one object a line, stays.`,
 	}
 	formatFlag(c, &format)
 	c.RunE = p.does(func(ctx context.Context, _ []string) error {
-		return p.admin(ctx, func(ctx context.Context, a stagebus.Admin) error {
+		return p.admin(ctx, incomplete, func(ctx context.Context, a stagebus.Admin) error {
 			if err := checkFormat(format); err != nil {
 				return err
 			}
@@ -71,7 +78,7 @@ object a line, stays.`,
 	}
 	formatFlag(c, &format)
 	c.RunE = p.does(func(ctx context.Context, topics []string) error {
-		return p.admin(ctx, func(ctx context.Context, a stagebus.Admin) error {
+		return p.admin(ctx, incomplete, func(ctx context.Context, a stagebus.Admin) error {
 			if err := checkFormat(format); err != nil {
 				return err
 			}
@@ -122,7 +129,7 @@ is fine if it has the same properties, and an error if not.`,
 	f.StringArrayVar(&spec.Groups, "group", nil, "`group` besides the default one; may be repeated")
 	f.StringToStringVar(&spec.Config, "config", nil, "the broker's own setting as `name=value`; may be repeated")
 	c.RunE = p.does(func(ctx context.Context, topics []string) error {
-		return p.admin(ctx, func(ctx context.Context, a stagebus.Admin) error {
+		return p.admin(ctx, incomplete, func(ctx context.Context, a stagebus.Admin) error {
 			for _, t := range topics {
 				spec.Name = t
 				if err := a.Declare(ctx, spec); err != nil {
@@ -146,7 +153,7 @@ go, and its exit code is 2.`,
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "delete")
 	c.RunE = p.does(func(ctx context.Context, topics []string) error {
-		return p.admin(ctx, func(ctx context.Context, a stagebus.Admin) error {
+		return p.admin(ctx, groupsLeft, func(ctx context.Context, a stagebus.Admin) error {
 			for _, t := range topics {
 				if yes {
 					if err := a.Delete(ctx, t); err != nil {
@@ -161,7 +168,7 @@ go, and its exit code is 2.`,
 				p.notef("would delete %q: %s", t, contents(info))
 			}
 			if !yes {
-				return usage("nothing was deleted: add --yes")
+				return &usageError{errNotYet}
 			}
 			return nil
 		})
@@ -188,8 +195,8 @@ func contents(i stagebus.TopicInfo) string {
 	return strings.Join(s, ", ")
 }
 
-// admin runs f with the broker's Admin.
-func (p *program) admin(ctx context.Context, f func(context.Context, stagebus.Admin) error) (err error) {
+// admin runs f with the broker's Admin. lack is what to say of its work where the broker couldn't be asked everything.
+func (p *program) admin(ctx context.Context, lack string, f func(context.Context, stagebus.Admin) error) (err error) {
 	b, err := p.open(ctx)
 	if err != nil {
 		return err
@@ -198,8 +205,8 @@ func (p *program) admin(ctx context.Context, f func(context.Context, stagebus.Ad
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	err = f(ctx, b.Admin())
-	if err == nil {
-		p.tellHeld()
+	if err == nil || errors.Is(err, errNotYet) {
+		p.tellHeld(lack)
 	}
 	if errors.Is(err, stagebus.ErrInvalid) {
 		return &usageError{err} // nothing but the command line was given to it

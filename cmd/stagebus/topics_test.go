@@ -73,8 +73,8 @@ func TestEventsOfQuestionsAreToldWithTheAnswer(t *testing.T) {
 	}
 	p.events.held = p.events.held[:1]
 	p.hook(stagebus.Event{Kind: stagebus.EventError, Err: os.ErrInvalid})
-	p.tellHeld()
-	if got, want := errs.String(), "stagebus: invalid argument\n"; got != want {
+	p.tellHeld(incomplete)
+	if got, want := errs.String(), "stagebus: this may not be all: invalid argument\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
