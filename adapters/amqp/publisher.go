@@ -60,6 +60,13 @@ func laneOf(topic string, key []byte) uint32 {
 func (p *publisher) submit(ctx context.Context, pubs []publication, done func([]stagebus.Outcome)) error {
 	b := &batch{pubs: pubs, outcomes: make([]stagebus.Outcome, len(pubs)), done: done}
 	b.open.Store(int64(len(pubs)))
+	for i := range pubs {
+		pubs[i].b, pubs[i].index = b, i
+	}
+	b.done = func(os []stagebus.Outcome) {
+		done(os)
+		p.forget(b)
+	}
 	if err := p.window.enter(ctx, p.closed, pubs[0].size); err != nil {
 		return p.unsent(pubs[0].topic, err)
 	}
@@ -69,6 +76,12 @@ func (p *publisher) submit(ctx context.Context, pubs []publication, done func([]
 		p.window.leave(pubs[0].size)
 		return p.config.fail("send", pubs[0].topic, stagebus.ErrClosed, nil, "")
 	}
+	// From here on the batch is accepted: whatever happens is an outcome. It is whole when close may see it.
+	ready := make(chan struct{}) // b.stop is written once, before anybody calls it
+	b.stop = context.AfterFunc(ctx, func() {
+		<-ready
+		b.expire(p, context.Cause(ctx))
+	})
 	p.batches[b] = struct{}{}
 	if !p.started {
 		p.started = true
@@ -77,20 +90,6 @@ func (p *publisher) submit(ctx context.Context, pubs []publication, done func([]
 		}
 	}
 	p.mu.Unlock()
-	// From here on the batch is accepted: whatever happens is an outcome.
-	for i := range pubs {
-		pubs[i].b, pubs[i].index = b, i
-	}
-	b.done = func(os []stagebus.Outcome) {
-		done(os)
-		p.forget(b)
-	}
-	ready := make(chan struct{}) // b.stop is written once, before anybody calls it
-	stop := context.AfterFunc(ctx, func() {
-		<-ready
-		b.expire(p, context.Cause(ctx))
-	})
-	b.stop = stop
 	close(ready)
 	for i := range pubs {
 		pub := &pubs[i]

@@ -1,0 +1,44 @@
+package amqp
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/stagebus/stagebus"
+)
+
+func testPublisher(t *testing.T) *publisher {
+	t.Helper()
+	d, err := newDriver(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.newPublisher(10, 1000, 1)
+}
+
+func ended(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
+
+func TestPublisherSubmitBesideClose(t *testing.T) {
+	for range 500 {
+		p := testPublisher(t)
+		outcomes := make(chan int, 4)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			pubs := []publication{{topic: "t", size: 1}, {topic: "t", size: 1}}
+			err := p.submit(t.Context(), pubs, func(os []stagebus.Outcome) { outcomes <- len(os) })
+			if err != nil {
+				outcomes <- 0
+			}
+		})
+		_ = p.close(ended(t)) // whether it was late is another matter
+		wg.Wait()
+		if len(outcomes) != 1 {
+			t.Fatalf("%d outcomes", len(outcomes))
+		}
+	}
+}
