@@ -42,3 +42,11 @@ func TestPublisherSubmitBesideClose(t *testing.T) {
 		}
 	}
 }
+
+func TestPublisherCloseIdle(t *testing.T) {
+	for range 100 {
+		if err := testPublisher(t).close(ended(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

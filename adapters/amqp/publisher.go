@@ -136,6 +136,9 @@ func (p *publisher) close(ctx context.Context) error {
 			late = append(late, b)
 		}
 		p.mu.Unlock()
+		if len(late) == 0 {
+			break
+		}
 		err = p.config.fail("close", "", stagebus.ErrUncertain, context.Cause(ctx), "messages were on their way: their outcomes say which")
 		for _, b := range late {
 			b.expire(p, stagebus.ErrClosed)
