@@ -200,7 +200,7 @@ func (l *pipe) release(out *outlet) {
 		ctx = l.p.goodbye
 	}
 	// Closing the channel ends what the settler still waits for. It goes on aside when time is over.
-	if err := out.s.do(ctx, out.ch.Close, nil); err != nil && out.usable() {
+	if err := out.s.try(ctx, out.ch.Close, nil); err != nil && out.usable() {
 		close(out.given)
 	}
 	<-out.settled
@@ -323,7 +323,11 @@ func (l *pipe) quiet(out *outlet) bool {
 
 // settle gives the outlet's publications their outcomes, in the order in which they were written.
 func (l *pipe) settle(out *outlet) {
-	defer close(out.settled)
+	defer func() {
+		close(out.settled)
+		for range out.returns { // of what was given up: the library's reader, which all channels share, waits for whoever takes them
+		}
+	}()
 	var returns []amqp091.Return
 	for pub := range out.inflight {
 		confirmed := l.confirmed(out, pub, func(r amqp091.Return) { returns = append(returns, r) })
