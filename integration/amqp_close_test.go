@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,4 +66,67 @@ func TestAMQPCloseInAHurry(t *testing.T) {
 		}
 		return seen && n <= 4
 	})
+}
+
+func TestAMQPCloseFrozenBroker(t *testing.T) {
+	i := broker.Private(t, broker.AMQP)
+	o := amqpOptions(t, &i.Broker)
+	o.Heartbeat = 8 * time.Second
+	told := newEvents()
+	o.Hook = told.hook
+	bus := amqpOpen(t, o)
+	topic := amqpTopic(t, bus, stagebus.TopicSpec{})
+	p := amqpProducer(t, bus, stagebus.ProducerOptions{})
+	many := amqpProducer(t, bus, stagebus.ProducerOptions{Window: 8192})
+	cs := make([]stagebus.Consumer, 8)
+	for i := range cs {
+		cs[i] = amqpConsumer(t, bus, stagebus.ConsumerOptions{Topics: []string{topic}, Mode: stagebus.Ephemeral})
+	}
+	for _, p := range []stagebus.Producer{p, many} {
+		if err := stagebus.Send(amqpContext(t), p, stagebus.Message{Topic: topic}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range cs {
+		amqpSettle(t, c, stagebus.Retry(time.Minute), amqpReceive(t, c, 2)...) // makes a queue that Close deletes
+	}
+	fresh := newEvents()
+	o.Hook = fresh.hook
+	amqpProducer(t, amqpOpen(t, o), stagebus.ProducerOptions{})
+	if err := i.Pause(amqpContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	bounded := func(what string, f func(context.Context) error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		err := f(ctx)
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%s took %v: %v", what, took, err)
+		}
+	}
+	var closing sync.WaitGroup
+	for _, c := range cs {
+		closing.Go(func() { bounded("close of an ephemeral consumer", c.Close) })
+	}
+	closing.Wait()
+	submit := func(p stagebus.Producer, ms ...stagebus.Message) {
+		t.Helper()
+		if err := p.Submit(amqpContext(t), ms, func([]stagebus.Outcome) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	small := make([]stagebus.Message, 4000)
+	for i := range small {
+		small[i].Topic = "queue:" + topic
+	}
+	submit(many, small...)
+	bounded("close with many on their way", many.Close)
+	submit(p, stagebus.Message{Topic: topic, Body: make([]byte, 14<<20)})
+	bounded("close with a write that is stuck", p.Close)
+	fresh.await(t, stagebus.EventDisconnected)
+	if err := i.Resume(amqpContext(t)); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -29,6 +29,14 @@ func (w *wire) Read(b []byte) (int, error) {
 	return w.Conn.Read(b)
 }
 
+// expect bounds the peer's silence from now on, also for the Read that is under way.
+func (w *wire) expect(d time.Duration) {
+	w.silence.Store(int64(d))
+	if d > 0 {
+		_ = w.Conn.SetReadDeadline(time.Now().Add(d)) // if the socket is closed, that Read says so
+	}
+}
+
 // SetReadDeadline does nothing: the library's goroutine that would move the deadline is the one that sends heartbeats, and waits behind a write
 // to a blocked broker, whose own heartbeats still come.
 func (w *wire) SetReadDeadline(time.Time) error { return nil }

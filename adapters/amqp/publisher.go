@@ -146,7 +146,7 @@ func (p *publisher) close(ctx context.Context) error {
 	}
 	p.goodbye = ctx
 	p.cancel()
-	p.wg.Wait()
+	_ = wait(ctx, &p.wg) // a pipe whose write is stuck ends with its session
 	return err
 }
 

@@ -66,7 +66,7 @@ func (c *config) dial(ctx context.Context, address string) (*session, error) {
 		done: make(chan struct{}), open: make(chan struct{}),
 	}
 	close(s.open)
-	w.silence.Store(int64(conn.Config.Heartbeat * 3 / 2)) // as negotiated
+	w.expect(conn.Config.Heartbeat * 3 / 2) // as negotiated
 	closed := conn.NotifyClose(make(chan *amqp091.Error, 1))
 	blocked := conn.NotifyBlocked(make(chan amqp091.Blocking, 16))
 	s.wg.Go(func() { s.watch(closed, blocked) })
