@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 
@@ -48,5 +49,27 @@ func TestPublisherCloseIdle(t *testing.T) {
 		if err := testPublisher(t).close(ended(t)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestFlushTellsOfLossLater(t *testing.T) {
+	d, err := newDriver(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := testLane(newStrict())
+	l.s = &session{config: d.config, done: make(chan struct{})}
+	c := l.c
+	c.d, c.wake, c.lost = d, make(chan struct{}, 1), 3
+	c.lanes[l] = struct{}{}
+	if err := c.Flush(ended(t)); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	delete(c.lanes, l)
+	if err := c.Flush(t.Context()); !errors.Is(err, stagebus.ErrStale) {
+		t.Errorf("3 settlements were lost: %v", err)
+	}
+	if err := c.Flush(t.Context()); err != nil {
+		t.Errorf("told twice: %v", err)
 	}
 }

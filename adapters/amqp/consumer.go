@@ -216,6 +216,9 @@ func (c *consumer) Flush(ctx context.Context) error {
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
+			c.mu.Lock()
+			c.lost += lost // the next one tells
+			c.mu.Unlock()
 			return ctx.Err()
 		default:
 			errs = append(errs, c.d.fail("flush", l.place.topic, stagebus.ErrStale, err,
