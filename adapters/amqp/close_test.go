@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rabbitmq/amqp091-go"
 	"github.com/stagebus/stagebus"
 )
 
@@ -71,5 +72,32 @@ func TestFlushTellsOfLossLater(t *testing.T) {
 	}
 	if err := c.Flush(t.Context()); err != nil {
 		t.Errorf("told twice: %v", err)
+	}
+}
+
+func TestLaneEndMakesRoom(t *testing.T) {
+	d, err := newDriver(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newStrict()
+	full, other := testLane(b), testLane(b)
+	c := full.c
+	other.c = c
+	c.d, c.wake, c.o = d, make(chan struct{}, 1), stagebus.ConsumerOptions{PrefetchBytes: 1}
+	c.ctx, c.cancel = context.WithCancel(t.Context())
+	defer c.cancel()
+	c.lanes[full], c.lanes[other] = struct{}{}, struct{}{}
+	full.deliver(t, b, 1)
+	c.arrive(arrival{other, arrived{raw: &amqp091.Delivery{DeliveryTag: 1}}, stagebus.Delivery{Message: stagebus.Message{Body: []byte("x")}}})
+	if n, _, _ := c.take(make([]stagebus.Delivery, 1)); n != 0 {
+		t.Fatal("there is no room")
+	}
+	<-c.wake // as the Receive did that found no room
+	full.end(stagebus.ErrClosed)
+	select {
+	case <-c.wake:
+	default:
+		t.Error("nobody tells Receive that there is room now")
 	}
 }

@@ -126,6 +126,7 @@ func (c *consumer) remove(l *lane, untold int) {
 	}
 	clear(c.ready[len(kept):])
 	c.ready = kept
+	signal(c.wake) // what it pinned is free
 }
 
 func (c *consumer) arrive(a arrival) {
