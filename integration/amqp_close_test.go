@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -66,6 +67,27 @@ func TestAMQPCloseInAHurry(t *testing.T) {
 		}
 		return seen && n <= 4
 	})
+}
+
+func TestAMQPFlushBesideClose(t *testing.T) {
+	b := broker.Require(t, broker.AMQP)
+	bus := amqpOpen(t, amqpOptions(t, b))
+	topic := amqpTopic(t, bus, stagebus.TopicSpec{})
+	for range 30 {
+		c := amqpConsumer(t, bus, stagebus.ConsumerOptions{Topics: []string{topic}})
+		flushed := make(chan error, 8)
+		for range cap(flushed) {
+			go func() { flushed <- c.Flush(amqpContext(t)) }()
+		}
+		if err := c.Close(amqpContext(t)); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		for range cap(flushed) {
+			if err := <-flushed; err != nil && strings.Contains(err.Error(), "unexpected command") {
+				t.Errorf("flush: %v", err)
+			}
+		}
+	}
 }
 
 func TestAMQPCloseFrozenBroker(t *testing.T) {

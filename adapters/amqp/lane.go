@@ -45,6 +45,7 @@ type lane struct {
 	told    uint64              // all up to it are acknowledged
 	gone    map[uint64]struct{} // those after it that were told singly
 
+	asking  sync.Mutex        // one request at a time: the library gives an answer to whoever asks
 	retries map[string]string // of an ephemeral lane, under writing: its own retry queues, by step
 }
 
@@ -230,6 +231,8 @@ func (l *lane) untold() int {
 // it were read. Setting the prefetch again changes nothing.
 func (l *lane) sync(ctx context.Context) error {
 	return l.s.do(ctx, func() error {
+		l.asking.Lock()
+		defer l.asking.Unlock()
 		l.write(true)
 		l.calm(ctx)
 		return l.ch.Qos(l.c.prefetch, 0, false)
@@ -277,7 +280,11 @@ var errCancelled = errors.New("the broker ended the consumer: its queue was dele
 // finish ends the lane in order: no more deliveries, time for the open ones, what was settled told, the rest given back.
 func (l *lane) finish(ctx context.Context, patience time.Duration) error {
 	// An error means that the lane ends by itself.
-	_ = l.s.try(ctx, func() error { return l.ch.Cancel(l.tag, false) }, nil)
+	_ = l.s.try(ctx, func() error {
+		l.asking.Lock()
+		defer l.asking.Unlock()
+		return l.ch.Cancel(l.tag, false)
+	}, nil)
 	l.startDraining()
 	t := time.NewTimer(patience)
 	defer t.Stop()
@@ -288,6 +295,8 @@ func (l *lane) finish(ctx context.Context, patience time.Duration) error {
 	case <-ctx.Done():
 	}
 	err := l.s.try(ctx, func() error {
+		l.asking.Lock()
+		defer l.asking.Unlock()
 		l.dropRetries()
 		l.write(true)
 		l.calm(ctx)

@@ -143,6 +143,8 @@ func (sub *subscription) run(l *lane) {
 		// The channel is still there if only the consumer was cancelled: what was settled can be told.
 		ctx, cancel := context.WithTimeout(sub.c.ctx, rpcTimeout)
 		_ = l.s.do(ctx, func() error { // the lane ends either way, and counts what was not told
+			l.asking.Lock()
+			defer l.asking.Unlock()
 			l.write(true)
 			l.calm(ctx)
 			return l.ch.Close()
