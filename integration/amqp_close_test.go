@@ -3,12 +3,14 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/rabbitmq/amqp091-go"
 	"github.com/stagebus/stagebus"
 	"github.com/stagebus/stagebus/integration/broker"
 )
@@ -67,6 +69,32 @@ func TestAMQPCloseInAHurry(t *testing.T) {
 		}
 		return seen && n <= 4
 	})
+}
+
+func TestAMQPRefusedByOneGroup(t *testing.T) {
+	b := broker.Require(t, broker.AMQP)
+	bus := amqpOpen(t, amqpOptions(t, b))
+	topic := amqpTopic(t, bus, stagebus.TopicSpec{})
+	full := amqpQueue(t, b, true, amqp091.Table{"x-max-length": 1, "x-overflow": "reject-publish"})
+	if err := amqpRaw(t, b).QueueBind(full, topic, "stagebus", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := amqpConsumer(t, bus, stagebus.ConsumerOptions{Topics: []string{topic}})
+	p := amqpProducer(t, bus, stagebus.ProducerOptions{})
+	for i := range 5 {
+		err := stagebus.Send(amqpContext(t), p, stagebus.Message{Topic: topic, Body: fmt.Append(nil, i)})
+		d := amqpReceive(t, c, 1)[0]
+		amqpSettle(t, c, stagebus.Done, d)
+		if string(d.Body) != fmt.Sprint(i) {
+			t.Fatalf("received %q, want %d", d.Body, i)
+		}
+		if err != nil && (!errors.Is(err, stagebus.ErrUncertain) || !errors.Is(err, stagebus.ErrRefused)) {
+			t.Errorf("message %d, which arrived: %v", i, err)
+		}
+		if i == 4 && err == nil {
+			t.Error("nothing was refused")
+		}
+	}
 }
 
 func TestAMQPFlushBesideClose(t *testing.T) {

@@ -350,6 +350,9 @@ func (l *pipe) settle(out *outlet) {
 			l.finish(pub, nil)
 		case out.ch.IsClosed():
 			l.lost(out, pub)
+		case pub.route == viaExchange: // of several queues one is enough to refuse it
+			l.finish(pub, l.p.config.fail("send", pub.topic, stagebus.ErrUncertain, stagebus.ErrRefused,
+				"a group's queue is full (its length limit) or its policy says no, other groups may have it: send it again later with the same ID"))
 		default:
 			l.finish(pub, l.p.config.fail("send", pub.topic, stagebus.ErrRefused, nil,
 				"the queue is full (its length limit) or its policy says no: send it again later"))
