@@ -15,6 +15,7 @@ import (
 	"github.com/stagebus/stagebus/integration/broker"
 )
 
+// Producers that are closed in a hurry leave no channel behind on the connection that others use, and what comes back to them holds up nobody.
 func TestAMQPCloseInAHurry(t *testing.T) {
 	const rounds = 20
 	b := broker.Require(t, broker.AMQP)
@@ -71,6 +72,7 @@ func TestAMQPCloseInAHurry(t *testing.T) {
 	})
 }
 
+// A group whose queue is full makes a message of its topic refused, while the others have it: that is not a definite failure.
 func TestAMQPRefusedByOneGroup(t *testing.T) {
 	b := broker.Require(t, broker.AMQP)
 	bus := amqpOpen(t, amqpOptions(t, b))
@@ -97,6 +99,7 @@ func TestAMQPRefusedByOneGroup(t *testing.T) {
 	}
 }
 
+// Flush and Close at the same moment don't take each other's answers.
 func TestAMQPFlushBesideClose(t *testing.T) {
 	b := broker.Require(t, broker.AMQP)
 	bus := amqpOpen(t, amqpOptions(t, b))
@@ -118,6 +121,7 @@ func TestAMQPFlushBesideClose(t *testing.T) {
 	}
 }
 
+// Nobody who closes something waits for a frozen broker beyond his context; a connection that froze when it was new is noticed as well.
 func TestAMQPCloseFrozenBroker(t *testing.T) {
 	i := broker.Private(t, broker.AMQP)
 	o := amqpOptions(t, &i.Broker)

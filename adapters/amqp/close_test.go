@@ -25,6 +25,7 @@ func ended(t *testing.T) context.Context {
 	return ctx
 }
 
+// A Submit beside a Close that has no time is refused, or its messages have their outcomes, once.
 func TestPublisherSubmitBesideClose(t *testing.T) {
 	for range 500 {
 		p := testPublisher(t)
@@ -45,6 +46,7 @@ func TestPublisherSubmitBesideClose(t *testing.T) {
 	}
 }
 
+// Nothing is uncertain where nothing was on its way, even when there is no time.
 func TestPublisherCloseIdle(t *testing.T) {
 	for range 100 {
 		if err := testPublisher(t).close(ended(t)); err != nil {
@@ -53,6 +55,7 @@ func TestPublisherCloseIdle(t *testing.T) {
 	}
 }
 
+// A Flush that ran out of time has told nothing: the next one tells of the settlements that were lost.
 func TestFlushTellsOfLossLater(t *testing.T) {
 	d, err := newDriver(Options{})
 	if err != nil {
@@ -75,6 +78,7 @@ func TestFlushTellsOfLossLater(t *testing.T) {
 	}
 }
 
+// A lane that ends makes room in the budget of bytes: whoever waits for that goes on.
 func TestLaneEndMakesRoom(t *testing.T) {
 	d, err := newDriver(Options{})
 	if err != nil {
