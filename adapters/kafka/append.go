@@ -30,7 +30,10 @@ func (l *leaderAppender) append(ctx context.Context, topic string, partition int
 	node, ok := l.d.leader(topic, partition)
 	if !ok {
 		if _, err := l.d.refresh(ctx, topic); err != nil {
-			return -1, l.network(err), err
+			if isSASL(err) {
+				return -1, final, err
+			}
+			return -1, retriable, err // what was lost was the question for the leader: the batch hasn't left
 		}
 		if node, ok = l.d.leader(topic, partition); !ok {
 			return -1, retriable, l.noLeader(topic)
