@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	kgo "github.com/segmentio/kafka-go"
+
 	"github.com/stagebus/stagebus"
 	"github.com/stagebus/stagebus/internal/envelope"
 )
@@ -208,4 +210,17 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Errorf("after Close: %v", err)
 		}
 	})
+}
+
+// TestEvictedWhileHeartbeatsGoOn: the member becomes another one while its last heartbeat is being written.
+func TestEvictedWhileHeartbeatsGoOn(t *testing.T) {
+	c := testConsumer(t, &shelf{}, stagebus.ConsumerOptions{}, false, nil)
+	c.n.HeartbeatInterval, c.n.SessionTimeout = time.Millisecond, 50*time.Millisecond
+	c.client.closed = true // every heartbeat fails at once
+	m := &member{c: c, k: newCoordinator(c.client, "g"), who: identity{1, "member", ""}}
+	p := &pulse{rebalance: make(chan struct{}), lost: make(chan struct{})}
+	go m.beat(t.Context(), m.who, p)
+	_ = m.evicted(kgo.UnknownMemberId)
+	<-p.lost
+	_ = c.Close(deadline(t, time.Second))
 }

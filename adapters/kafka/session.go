@@ -113,7 +113,7 @@ type pulse struct {
 }
 
 // beat sends heartbeats until ctx ends or the membership does.
-func (m *member) beat(ctx context.Context, p *pulse) {
+func (m *member) beat(ctx context.Context, who identity, p *pulse) {
 	n := &m.c.n
 	t := time.NewTicker(n.HeartbeatInterval)
 	defer t.Stop()
@@ -126,7 +126,7 @@ func (m *member) beat(ctx context.Context, p *pulse) {
 			return
 		}
 		one, cancel := context.WithTimeout(ctx, max(n.SessionTimeout/3, n.HeartbeatInterval))
-		err := m.k.heartbeat(one, m.who)
+		err := m.k.heartbeat(one, who)
 		cancel()
 		var code kgo.Error
 		errors.As(err, &code)
@@ -160,7 +160,8 @@ func (m *member) generation(ctx context.Context, owned map[string][]int32, posit
 	p := &pulse{rebalance: make(chan struct{}), lost: make(chan struct{})}
 	beating, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { m.beat(beating, p) })
+	who := m.who // evicted changes it
+	wg.Go(func() { m.beat(beating, who, p) })
 	defer wg.Wait()
 	defer stop()
 
