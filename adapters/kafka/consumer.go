@@ -267,7 +267,9 @@ func (c *consumer) Flush(ctx context.Context) error {
 	select {
 	case c.flushes <- reply:
 	case <-c.done:
-		return nil // Close made everything known
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.fatal // without one, Close made everything known
 	case <-ctx.Done():
 		return ctx.Err()
 	}

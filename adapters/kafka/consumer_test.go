@@ -212,6 +212,21 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
+// TestFlushOfAConsumerThatFailed doesn't say that all is known.
+func TestFlushOfAConsumerThatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConsumer(t, &shelf{}, stagebus.ConsumerOptions{}, false, nil)
+		c.fail(stagebus.ErrAuth)
+		close(c.closing)
+		<-c.done
+		if err := c.Flush(t.Context()); !errors.Is(err, stagebus.ErrAuth) {
+			t.Errorf("got %v", err)
+		}
+		c.stop()
+		c.wg.Wait()
+	})
+}
+
 // TestEvictedWhileHeartbeatsGoOn: the member becomes another one while its last heartbeat is being written.
 func TestEvictedWhileHeartbeatsGoOn(t *testing.T) {
 	c := testConsumer(t, &shelf{}, stagebus.ConsumerOptions{}, false, nil)
