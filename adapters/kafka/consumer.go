@@ -134,9 +134,9 @@ func (c *consumer) take(dst []stagebus.Delivery) (n int) {
 	room := func(size int) bool {
 		return c.held < c.o.Prefetch && (c.held == 0 || c.heldBytes+size <= c.o.PrefetchBytes)
 	}
-	for range len(c.lanes) {
-		c.turn = (c.turn + 1) % len(c.lanes)
-		l := c.lanes[c.turn]
+	c.turn++
+	for i := range c.lanes {
+		l := c.lanes[(c.turn+i)%len(c.lanes)]
 		for n < len(dst) && c.held < c.o.Prefetch {
 			d, ok, at := l.next(now, room)
 			if !at.IsZero() {

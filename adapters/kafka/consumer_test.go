@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -209,6 +210,63 @@ func TestMemoryIsBounded(t *testing.T) {
 		if _, err := c.Receive(t.Context(), dst); !errors.Is(err, io.EOF) {
 			t.Errorf("after Close: %v", err)
 		}
+	})
+}
+
+// shelves is a fetcher of several partitions: partition n has the batches of its index.
+type shelves []shelf
+
+func (ss shelves) fetch(ctx context.Context, node int32, wait time.Duration, parts []fetchPart) (rs []fetchResult, err error) {
+	some := false
+	for _, p := range parts {
+		one, err := ss[p.partition].fetch(ctx, node, 0, []fetchPart{p})
+		if err != nil {
+			return nil, err
+		}
+		some = some || one[0].records != nil
+		rs = append(rs, one...)
+	}
+	if !some {
+		err = sleep(ctx, wait)
+	}
+	return rs, err
+}
+
+// addShelves gives the consumer of [testConsumer] lanes in place of its own one, as many as there are shelves; the lanes of retry topics are given
+// by their partitions.
+func addShelves(c *consumer, ss shelves, retries ...int32) {
+	c.sealLanes(c.current(), nil)
+	c.mu.Lock()
+	c.d.topics["t"] = &topicMeta{leaders: make([]int32, len(ss)), at: time.Now()}
+	c.mu.Unlock()
+	var ls []*lane
+	for p := range int32(len(ss)) {
+		ls = append(ls, c.newLane(place{"t", p}, "t", p, slices.Contains(retries, p), 1, 0, -1))
+	}
+	c.source = ss
+	c.addLanes(ls)
+}
+
+// TestPartitionsTakeTurns: one with many messages doesn't keep back what has arrived of another.
+func TestPartitionsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConsumer(t, &shelf{}, stagebus.ConsumerOptions{}, false, nil)
+		synctest.Wait()
+		ss := make(shelves, 2)
+		for i := range int64(50) {
+			ss[0].batches = append(ss[0].batches, batchOf(i, value("x")))
+			ss[1].batches = append(ss[1].batches, batchOf(i, value("x")))
+		}
+		addShelves(c, ss)
+		synctest.Wait()
+		got := map[int32]int{}
+		for range 10 {
+			got[receiveOne(t, c).Position.Partition]++
+		}
+		if got[0] != 5 || got[1] != 5 {
+			t.Errorf("by partition: %v", got)
+		}
+		_ = c.Close(deadline(t, time.Second))
 	})
 }
 
