@@ -37,6 +37,7 @@ type consumer struct {
 	mu        sync.Mutex // protects the following, and the lanes'
 	lanes     []*lane
 	turn      int           // the lane to begin with
+	asked     int           // the lane to begin with when fetches are planned
 	changed   chan struct{} // closed and replaced when a wait for deliveries, or for the end of them, should look again
 	held      int
 	heldBytes int

@@ -247,6 +247,22 @@ func addShelves(c *consumer, ss shelves, retries ...int32) {
 	c.addLanes(ls)
 }
 
+// TestIdlePartitionsLeaveRoom: partitions without messages, whose fetches take all of the budget, don't keep the others from being fetched.
+func TestIdlePartitionsLeaveRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConsumer(t, &shelf{}, stagebus.ConsumerOptions{Prefetch: 10, PrefetchBytes: 2 << 20}, false, nil)
+		synctest.Wait()
+		ss := make(shelves, 7)
+		ss[6].batches = [][]byte{batchOf(0, value("x"))}
+		addShelves(c, ss)
+		var dst [1]stagebus.Delivery
+		if _, err := c.Receive(deadline(t, time.Minute), dst[:]); err != nil || dst[0].Position.Partition != 6 {
+			t.Errorf("got %+v, %v", dst[0].Position, err)
+		}
+		_ = c.Close(deadline(t, time.Second))
+	})
+}
+
 // TestPartitionsTakeTurns: one with many messages doesn't keep back what has arrived of another.
 func TestPartitionsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -40,8 +40,9 @@ func (c *consumer) plan() map[int32][]wantedPart {
 	plan := map[int32][]wantedPart{}
 	now := time.Now()
 	var look time.Time
+	first := c.asked
 	for i := range c.lanes {
-		l := c.lanes[(c.turn+i)%len(c.lanes)]
+		l := c.lanes[(first+i)%len(c.lanes)]
 		if l.fetching || l.draining || l.sealed || l.missing || l.reader != nil {
 			continue
 		}
@@ -60,9 +61,10 @@ func (c *consumer) plan() map[int32][]wantedPart {
 			continue // its return kicks again
 		}
 		bytes := c.n.FetchBytes
-		if c.pinned+c.wanted+bytes > c.o.PrefetchBytes && c.pinned+c.wanted > 0 {
+		if c.full(bytes) {
 			continue // a settlement kicks again
 		}
+		c.asked = (first + i + 1) % len(c.lanes) // the next plan goes on behind it, or idle lanes would take all the room each time
 		c.wanted += bytes
 		l.fetching = true
 		plan[node] = append(plan[node], wantedPart{l, fetchPart{place{l.info.Topic, l.info.Partition}, l.pos, bytes}})
@@ -74,6 +76,11 @@ func (c *consumer) plan() map[int32][]wantedPart {
 		c.lookAt(look)
 	}
 	return plan
+}
+
+// full says that so much more would be over the budget.
+func (c *consumer) full(bytes int) bool {
+	return c.pinned+c.wanted+bytes > c.o.PrefetchBytes && c.pinned+c.wanted > 0
 }
 
 // fetch carries out one fetch and gives its lanes what it brought.
