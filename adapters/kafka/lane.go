@@ -124,6 +124,7 @@ func (l *lane) peek() *pinned {
 		p.origin = stagebus.Position{Topic: l.info.Topic, Partition: l.info.Partition, Offset: rec.offset}
 		if l.retry {
 			l.unwrap(p)
+			l.c.kickFetch() // it may have to wait, see yield
 		}
 		l.peeked = p
 		return p

@@ -62,7 +62,9 @@ func (c *consumer) plan() map[int32][]wantedPart {
 		}
 		bytes := c.n.FetchBytes
 		if c.full(bytes) {
-			continue // a settlement kicks again
+			if look = c.yield(now, look); c.full(bytes) {
+				continue // a settlement kicks again
+			}
 		}
 		c.asked = (first + i + 1) % len(c.lanes) // the next plan goes on behind it, or idle lanes would take all the room each time
 		c.wanted += bytes
@@ -81,6 +83,19 @@ func (c *consumer) plan() map[int32][]wantedPart {
 // full says that so much more would be over the budget.
 func (c *consumer) full(bytes int) bool {
 	return c.pinned+c.wanted+bytes > c.o.PrefetchBytes && c.pinned+c.wanted > 0
+}
+
+// yield drops what waits to be due: it can be fetched again in its time, and until then others need the memory. It returns
+// when to look again.
+func (c *consumer) yield(now, look time.Time) time.Time {
+	for _, l := range c.lanes {
+		if l.peeked != nil && l.peeked.due.After(now) {
+			l.pause = l.peeked.due
+			look = earliest(look, l.pause)
+			l.dropReader()
+		}
+	}
+	return look
 }
 
 // fetch carries out one fetch and gives its lanes what it brought.
