@@ -181,6 +181,10 @@ func (l *lane) write(all bool) (later bool) {
 	}
 	l.told = max(l.told, mark)
 	acks = slices.DeleteFunc(acks, func(s settlement) bool { return s.tag <= l.told })
+	if !all && l.ledger.Span() > ledger.MaxSpan { // then the prefetch may fill up: the broker delivers no more until the oldest is settled
+		left()
+		return false
+	}
 	all = all || len(acks) >= l.c.prefetch/2
 	now := time.Now()
 	for len(acks) > 0 && (all || now.Sub(acks[0].at) >= ackDelay) {

@@ -193,6 +193,31 @@ func TestLaneWaitsForTheMark(t *testing.T) {
 	})
 }
 
+// A delivery that is never settled must not let what is remembered behind it grow for ever: the prefetch is left to fill up.
+func TestLaneStopsBehindAnOpenDelivery(t *testing.T) {
+	b := newStrict()
+	l := testLane(b)
+	l.c.prefetch = 4
+	first := l.deliver(t, b, 1)
+	for tag := uint64(2); tag < ledger.MaxSpan+10; tag++ {
+		seq := l.deliver(t, b, tag)
+		a, _ := l.claim(seq)
+		l.done(seq, a)
+		if tag <= 10 || tag > ledger.MaxSpan {
+			l.write(false)
+		}
+	}
+	if b.acked[ledger.MaxSpan+5] || !b.acked[9] {
+		t.Errorf("%d were told", len(b.acked))
+	}
+	a, _ := l.claim(first)
+	l.done(first, a)
+	l.write(true)
+	if len(b.unacked) != 0 {
+		t.Errorf("%d are not told though the oldest is settled", len(b.unacked))
+	}
+}
+
 // What the socket didn't take is counted, so that Flush and Close can say so.
 func TestLaneCountsUntold(t *testing.T) {
 	for failAt := 1; failAt <= 3; failAt++ {

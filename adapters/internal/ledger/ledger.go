@@ -143,6 +143,17 @@ func (l *Ledger[T]) Open() (n int, bytes int64, oldest time.Time) {
 	return l.n, l.bytes, oldest
 }
 
+// Span returns how many deliveries the ledger remembers: the oldest open one and all after it, settled or not. One that is never settled lets
+// it grow with everything behind it; whoever delivers must stop at a bound, such as [MaxSpan].
+func (l *Ledger[T]) Span() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int(l.tail - l.head)
+}
+
+// MaxSpan is a bound for Span: some 6 MB of memory, and as many duplicates at worst when the lane ends.
+const MaxSpan = 1 << 16
+
 // Idle returns a channel that is closed once no delivery is open, or the ledger is sealed.
 func (l *Ledger[T]) Idle() <-chan struct{} {
 	l.mu.Lock()

@@ -57,6 +57,21 @@ func TestPrefix(t *testing.T) {
 	wantOpen(t, l, 0, 0)
 }
 
+func TestSpan(t *testing.T) {
+	l := ledger.New[int]()
+	first, _ := l.Add(1, 1, 0)
+	for mark := range int64(9) {
+		seq, _ := l.Add(mark+2, 1, 0)
+		l.Settle(seq)
+	}
+	if l.Span() != 10 {
+		t.Errorf("behind an open delivery %d are remembered, want 10", l.Span())
+	}
+	if l.Settle(first); l.Span() != 0 {
+		t.Errorf("%d are remembered when all is settled", l.Span())
+	}
+}
+
 func TestStale(t *testing.T) {
 	l := ledger.New[int64]()
 	s := add(t, l, 2)
