@@ -133,7 +133,7 @@ func (c *client) askRaw(ctx context.Context, node int32, req protocol.Message, r
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause
 	}
-	if !x.state.CompareAndSwap(exchangeNew, exchangeAbandoned) && x.written.Load() {
+	if !x.state.CompareAndSwap(exchangeNew, exchangeAbandoned) && x.state.Load() == exchangeWriting {
 		return nil, &sentError{err}
 	}
 	return nil, err
@@ -160,13 +160,15 @@ type exchange struct {
 	version int16
 	read    func(version int16, r io.Reader, n int) (protocol.Message, error)
 	state   atomic.Int32
-	written atomic.Bool
 }
 
+// The states of an exchange. The caller may give up while it is new: then it can never be written. From the first byte on it may arrive, whatever
+// the write says, unless that byte didn't leave.
 const (
 	exchangeNew = iota
-	exchangeStarted
 	exchangeAbandoned
+	exchangeWriting
+	exchangeUnwritten
 )
 
 func (x *exchange) Broker(cluster protocol.Cluster) (protocol.Broker, error) {
@@ -200,9 +202,6 @@ func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 }
 
 func (x *exchange) carryOut(rw io.ReadWriter) (protocol.Message, error) {
-	if !x.state.CompareAndSwap(exchangeNew, exchangeStarted) {
-		return nil, errAbandoned // the caller has gone and counts on its not being written
-	}
 	if c, ok := rw.(net.Conn); ok {
 		// The end of the context ends the wait at once; the connection is useless afterwards and Transport drops it.
 		stop := context.AfterFunc(x.ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
@@ -211,7 +210,7 @@ func (x *exchange) carryOut(rw io.ReadWriter) (protocol.Message, error) {
 	if p, ok := x.Message.(protocol.PreparedMessage); ok {
 		p.Prepare(x.version)
 	}
-	w := &noteWrites{w: rw, written: &x.written}
+	w := &noteWrites{w: rw, state: &x.state}
 	if err := protocol.WriteRequest(w, x.version, 1, x.client, x.Message); err != nil {
 		return nil, err
 	}
@@ -230,16 +229,22 @@ func (x *exchange) carryOut(rw io.ReadWriter) (protocol.Message, error) {
 	return x.read(x.version, rw, n)
 }
 
-// noteWrites notes that bytes may have reached the broker: as soon as a write didn't fail before its first byte.
+// noteWrites takes an exchange from new to writing before its first byte.
 type noteWrites struct {
-	w       io.Writer
-	written *atomic.Bool
+	w     io.Writer
+	state *atomic.Int32
+	begun bool
 }
 
 func (w *noteWrites) Write(b []byte) (int, error) {
+	first := !w.begun
+	w.begun = true
+	if first && !w.state.CompareAndSwap(exchangeNew, exchangeWriting) {
+		return 0, errAbandoned // the caller has gone and counts on its not being written
+	}
 	n, err := w.w.Write(b)
-	if n > 0 || err == nil || !errors.Is(err, errNotWritten) {
-		w.written.Store(true)
+	if first && n == 0 && errors.Is(err, errNotWritten) {
+		w.state.Store(exchangeUnwritten)
 	}
 	return n, err
 }
