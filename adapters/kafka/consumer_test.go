@@ -14,6 +14,7 @@ import (
 	kgo "github.com/segmentio/kafka-go"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/internal/ledger"
 	"github.com/stagebus/stagebus/internal/envelope"
 )
 
@@ -281,6 +282,41 @@ func TestPartitionsTakeTurns(t *testing.T) {
 		}
 		if got[0] != 5 || got[1] != 5 {
 			t.Errorf("by partition: %v", got)
+		}
+		_ = c.Close(deadline(t, time.Second))
+	})
+}
+
+// TestOneThatIsNeverSettledStopsItsPartition: what is settled behind it is remembered, so it must not go on for ever; settling it does.
+func TestOneThatIsNeverSettledStopsItsPartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConsumer(t, &shelf{}, stagebus.ConsumerOptions{}, false, nil)
+		synctest.Wait()
+		const n = ledger.MaxSpan + 1000
+		ss := make(shelves, 1)
+		for at := int64(0); at < n; at += 1000 {
+			ss[0].batches = append(ss[0].batches, batchOf(at, slices.Repeat([]record{value("x")}, 1000)...))
+		}
+		addShelves(c, ss)
+		first := receiveOne(t, c)
+		dst := make([]stagebus.Delivery, 256)
+		got := 1
+		for {
+			k, err := c.Receive(deadline(t, time.Minute), dst)
+			if err != nil {
+				break
+			}
+			for _, d := range dst[:k] {
+				_ = c.Settle(t.Context(), stagebus.Done, d.Token)
+			}
+			got += k
+		}
+		if got != ledger.MaxSpan+1 {
+			t.Errorf("%d were delivered behind an open one, want %d", got, ledger.MaxSpan+1)
+		}
+		_ = c.Settle(t.Context(), stagebus.Done, first.Token)
+		if _, err := c.Receive(deadline(t, time.Minute), dst); err != nil {
+			t.Errorf("the oldest is settled, and nothing comes: %v", err)
 		}
 		_ = c.Close(deadline(t, time.Second))
 	})

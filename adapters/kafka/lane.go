@@ -88,7 +88,7 @@ func (l *lane) next(now time.Time, room func(size int) bool) (d stagebus.Deliver
 		d.Redelivered = true
 		return d, true, at
 	}
-	if l.draining {
+	if l.draining || l.ledger.Span() > ledger.MaxSpan { // one that is never settled holds up the mark: what comes behind it must end somewhere
 		return d, false, at
 	}
 	p := l.peek()
