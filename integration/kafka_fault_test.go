@@ -2,6 +2,7 @@ package integration
 
 import (
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,5 +56,36 @@ func TestKafkaLostMetadataIsNotUncertain(t *testing.T) {
 	}
 	if lost.Load() == 0 {
 		t.Error("nobody looked for the leader")
+	}
+}
+
+// TestKafkaRejectsTheLargest: a copy has more headers than its message, and must find room where messages are as large as their topic takes.
+func TestKafkaRejectsTheLargest(t *testing.T) {
+	b := kafkaShared(t, nil)
+	topic := kafkaTopic(t, b, 1)
+	p, err := b.Producer(kafkaContext(t), stagebus.ProducerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := make([]byte, b.Capabilities().MaxMessage)
+	if err := stagebus.Send(kafkaContext(t), p, stagebus.Message{Topic: topic, Body: body}); err != nil {
+		t.Fatal(err)
+	}
+	c := kafkaConsumer(t, b, stagebus.ConsumerOptions{Topics: []string{topic}})
+	d := kafkaReceive(t, c, 1)[0]
+	if err := c.Settle(kafkaContext(t), stagebus.Retry(0), d.Token); err != nil {
+		t.Fatalf("retry: %v", err)
+	}
+	d = kafkaReceive(t, c, 1)[0]
+	if err := c.Settle(kafkaContext(t), stagebus.Reject(strings.Repeat("why ", 300)), d.Token); err != nil {
+		t.Fatalf("reject: %v", err)
+	}
+	dlq := kafkaConsumer(t, b, stagebus.ConsumerOptions{Topics: []string{stagebus.DeadLetterTopic(topic, "")}})
+	dead := kafkaReceive(t, dlq, 1)[0]
+	if err := dlq.Settle(kafkaContext(t), stagebus.Done, dead.Token); err != nil {
+		t.Error(err)
+	}
+	if len(dead.Body) != len(body) {
+		t.Errorf("%d bytes among the dead letters, want %d", len(dead.Body), len(body))
 	}
 }

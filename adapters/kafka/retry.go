@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/segmentio/kafka-go/protocol/describeconfigs"
 
 	"github.com/stagebus/stagebus"
 	"github.com/stagebus/stagebus/adapters/internal/deadletter"
@@ -55,7 +58,7 @@ func retryTopics(source, group string) []string {
 func (c *consumer) retryCopy(ctx context.Context, l *lane, p *pinned, after time.Duration) (record, place, error) {
 	step := ladder.Step(after)
 	topic := retryTopic(l.source, c.group, step)
-	n, err := c.ensure(ctx, topic, l.source)
+	n, err := c.ensure(ctx, topic, l.source, true)
 	if err != nil {
 		return record{}, place{}, err
 	}
@@ -87,7 +90,7 @@ func (l *lane) unwrap(p *pinned) {
 // deadCopy is the copy of a delivery that goes to the dead letters, which are made when they are missing.
 func (c *consumer) deadCopy(ctx context.Context, l *lane, p *pinned, reason string) (record, place, error) {
 	topic := stagebus.DeadLetterTopic(l.source, c.group)
-	n, err := c.ensure(ctx, topic, "")
+	n, err := c.ensure(ctx, topic, l.source, false)
 	if err != nil {
 		return record{}, place{}, err
 	}
@@ -106,14 +109,14 @@ func (c *consumer) deadCopy(ctx context.Context, l *lane, p *pinned, reason stri
 	return record{time: p.time, key: p.key, value: p.value, headers: headers}, place{topic, partition}, nil
 }
 
-// ensure returns the number of partitions of a topic of our own, which it makes if need be: with as many partitions as
-// source has, or the broker's default if that is empty.
-func (c *consumer) ensure(ctx context.Context, topic, source string) (int, error) {
+// ensure returns the number of partitions of a topic of our own, which it makes if need be: with as many partitions as its source, or with the
+// broker's default.
+func (c *consumer) ensure(ctx context.Context, topic, source string, asSource bool) (int, error) {
 	t, err := c.d.topic(ctx, topic, metadataAge)
 	if err == nil && t.missing() {
 		n := 0
-		if source != "" {
-			name, _ := physical(source)
+		name, _ := physical(source)
+		if asSource {
 			st, err := c.d.topic(ctx, name, metadataAge)
 			if err != nil {
 				return 0, c.client.fail("settle", source, err)
@@ -122,7 +125,7 @@ func (c *consumer) ensure(ctx context.Context, topic, source string) (int, error
 				return 0, c.client.fail("settle", source, st.err)
 			}
 		}
-		if err := c.d.create(ctx, topic, n, nil); err != nil {
+		if err := c.d.create(ctx, topic, n, c.roomForCopies(ctx, name)); err != nil {
 			return 0, err
 		}
 		c.rescan()
@@ -138,6 +141,30 @@ func (c *consumer) ensure(ctx context.Context, topic, source string) (int, error
 		return 0, c.client.fail("settle", topic, err)
 	}
 	return len(t.leaders), nil
+}
+
+// copyRoom is what the copy of a message may be longer than itself: what a letter adds, above all its reason.
+const copyRoom = 64 << 10
+
+// roomForCopies is the configuration of a topic that takes copies of the largest messages of source. Where the broker doesn't tell their limit, its
+// default has to do, and only those right at the limit can't be copied.
+func (c *consumer) roomForCopies(ctx context.Context, source string) map[string]string {
+	const limit = "max.message.bytes"
+	const topicResource = 2
+	m, err := c.client.ask(ctx, anyNode, &describeconfigs.Request{
+		Resources: []describeconfigs.RequestResource{{ResourceType: topicResource, ResourceName: source, ConfigNames: []string{limit}}},
+	})
+	if err != nil {
+		return nil
+	}
+	for _, r := range m.(*describeconfigs.Response).Resources {
+		for _, e := range r.ConfigEntries {
+			if n, err := strconv.Atoi(e.ConfigValue); e.ConfigName == limit && err == nil {
+				return map[string]string{limit: strconv.Itoa(min(n, math.MaxInt32-copyRoom) + copyRoom)}
+			}
+		}
+	}
+	return nil
 }
 
 func appendMeta(hs []header, meta envelope.Meta) []header {
