@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 
 	"github.com/rabbitmq/amqp091-go"
 	"github.com/stagebus/stagebus"
@@ -24,6 +25,9 @@ func (c *config) fail(op, topic string, kind, cause error, do string) *stagebus.
 		hint, kind = classify(cause)
 		if do == "" {
 			do = hint
+			if errors.Is(kind, stagebus.ErrNotFound) && topic != "" {
+				do += ": stagebus topics declare " + topic + " (or set Create, --create in the command)"
+			}
 		}
 	}
 	return &stagebus.Error{Op: op, Broker: c.display, Topic: topic, Kind: kind, Cause: cause, Do: do}
@@ -34,7 +38,10 @@ func classify(err error) (do string, kind error) {
 	var certificate *tls.CertificateVerificationError
 	var alert tls.AlertError
 	var authority x509.UnknownAuthorityError
+	var name *net.DNSError
 	switch {
+	case errors.As(err, &name):
+		return "check the host's name in the URL", stagebus.ErrUnavailable
 	case errors.Is(err, stagebus.ErrClosed):
 		return "", stagebus.ErrClosed
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -55,7 +62,7 @@ func classify(err error) (do string, kind error) {
 		case amqp091.AccessRefused, amqp091.NotAllowed:
 			return "check the user's permissions (rabbitmqctl list_permissions) and the vhost's name", stagebus.ErrAuth
 		case amqp091.NotFound:
-			return "declare it first: stagebus topics declare", stagebus.ErrNotFound
+			return "declare it first", stagebus.ErrNotFound
 		case amqp091.ResourceLocked:
 			return "another connection has it for itself (exclusive)", stagebus.ErrConflict
 		case amqp091.PreconditionFailed:

@@ -144,7 +144,7 @@ func (d *driver) exist(ctx context.Context, names map[string]string, create bool
 			continue
 		case time.Now().After(deadline):
 			return &stagebus.Error{Op: "consume", Broker: d.c.url, Topic: names[missing], Kind: stagebus.ErrNotFound,
-				Cause: kgo.UnknownTopicOrPartition, Do: fmt.Sprintf("run: stagebus topics declare %s (or set Create)", missing)}
+				Cause: kgo.UnknownTopicOrPartition, Do: fmt.Sprintf("run: stagebus topics declare %s (or set Create, --create in the command)", missing)}
 		}
 		if err := b.wait(ctx); err != nil {
 			return err

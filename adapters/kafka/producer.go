@@ -198,7 +198,7 @@ func (p *producer) find(ctx context.Context, topic string) *target {
 func (p *producer) noRoute(topic string, cause error) error {
 	name, _ := physical(topic)
 	return &stagebus.Error{Op: "send", Broker: p.c.url, Topic: topic, Kind: stagebus.ErrNoRoute, Cause: cause,
-		Do: "run: stagebus topics declare " + name + " (or set Create)"}
+		Do: "run: stagebus topics declare " + name + " (or set Create, --create in the command)"}
 }
 
 // accept waits for room for n messages and puts them into their queues; fill says what they are and where they go. It is

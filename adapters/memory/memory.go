@@ -189,7 +189,7 @@ func (d *driver) fail(op, topic string, kind, cause error, do string) error {
 }
 
 func (d *driver) missing(op, topic string, kind error) error {
-	return d.fail(op, topic, kind, errors.New("the topic doesn't exist"), "declare it, or set Create")
+	return d.fail(op, topic, kind, errors.New("the topic doesn't exist"), "declare it, or set Create (--create in the command)")
 }
 
 func (d *driver) noPartition(n int32, t *topic) error {

@@ -41,7 +41,7 @@ With --file each file is one message. With --jsonl, standard input or the files 
 "consume --format json" prints them. Flags beat what a record says, and --header adds to it.
 
 A message is what was typed, nothing more: no id, no time, no content type, unless a flag asks for it.
-Messages are sent in the order of the input and each is confirmed by the broker. At the first that fails nothing more
+Messages are sent in the order of the input and each is confirmed by the broker; brokers keep the order of a key. At the first that fails nothing more
 is read; the exit code is 1, and the error says where in the input it was and how many were published: all before a
 line that can't be sent and none after it; what was on its way when the broker refused a message may be among them.
 An interrupt ends the input: what was read is published. That is success for standard input, a failure for the rest.`,
