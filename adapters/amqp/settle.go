@@ -11,6 +11,7 @@ import (
 	"github.com/stagebus/stagebus"
 	"github.com/stagebus/stagebus/adapters/internal/deadletter"
 	"github.com/stagebus/stagebus/adapters/internal/ladder"
+	"github.com/stagebus/stagebus/internal/envelope"
 )
 
 func (c *consumer) Settle(ctx context.Context, v stagebus.Verdict, ts ...stagebus.Token) error {
@@ -124,9 +125,9 @@ func (l *lane) copyOf(a arrived, v stagebus.Verdict) amqp091.Publishing {
 	// The broker takes a message that expires twice in one queue, by these marks, for one that goes in circles, and drops it.
 	maps.DeleteFunc(headers, func(name string, _ any) bool { return counted(name) || deathMark(name) })
 	if v.Kind == stagebus.KindRetry {
-		headers["stagebus-attempt"] = strconv.Itoa(a.attempt + 1)
+		headers[envelope.HeaderAttempt] = strconv.Itoa(a.attempt + 1)
 	} else {
-		delete(headers, "stagebus-attempt") // the dead letters are another topic, whose attempts count from one
+		delete(headers, envelope.HeaderAttempt) // the dead letters are another topic, whose attempts count from one
 		letter := deadletter.Letter{
 			Reason: v.Reason, Origin: stagebus.Position{Topic: l.place.topic, Offset: -1}, Group: l.place.group, Attempt: a.attempt, Rejected: time.Now(),
 		}

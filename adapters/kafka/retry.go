@@ -18,13 +18,9 @@ import (
 	"github.com/stagebus/stagebus/internal/envelope"
 )
 
-const (
-	headerAttempt = "stagebus-attempt"
-	headerDue     = "stagebus-due"
-	// headerOrigin is the last header of a copy in a retry topic: partition and offset of the first delivery. The lane takes it
-	// off again, so that only a dead letter ever shows where its message began.
-	headerOrigin = "stagebus-origin"
-)
+// headerOrigin is the last header of a copy in a retry topic: partition and offset of the first delivery. The lane takes it
+// off again, so that only a dead letter ever shows where its message began.
+const headerOrigin = "stagebus-origin"
 
 // ladderSteps are all the delays that exist. Asking the broker about this many names finds a group's retry topics without
 // listing the cluster.
@@ -62,7 +58,7 @@ func (c *consumer) retryCopy(ctx context.Context, l *lane, p *pinned, after time
 	if err != nil {
 		return record{}, place{}, err
 	}
-	headers := strip(p.headers, func(name string) bool { return name == headerAttempt || name == headerDue })
+	headers := strip(p.headers, func(name string) bool { return name == envelope.HeaderAttempt || name == envelope.HeaderDue })
 	meta := envelope.Meta{Attempt: p.attempt + 1, Due: time.Now().Add(step)}
 	headers = appendMeta(headers, meta)
 	headers = append(headers, header{headerOrigin, fmt.Appendf(nil, "%d/%d", p.origin.Partition, p.origin.Offset)})
@@ -98,7 +94,9 @@ func (c *consumer) deadCopy(ctx context.Context, l *lane, p *pinned, reason stri
 		Reason: reason, Origin: stagebus.Position{Topic: l.source, Partition: p.origin.Partition, Offset: p.origin.Offset}, Group: c.group,
 		Attempt: p.attempt, Rejected: time.Now(),
 	}
-	headers := strip(p.headers, func(name string) bool { return name == headerAttempt || name == headerDue || deadletter.Is(name) })
+	headers := strip(p.headers, func(name string) bool {
+		return name == envelope.HeaderAttempt || name == envelope.HeaderDue || deadletter.Is(name)
+	})
 	for _, h := range letter.Headers() {
 		headers = append(headers, header{h.Key, []byte(h.Value)})
 	}

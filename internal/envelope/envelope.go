@@ -28,6 +28,12 @@ type Meta struct {
 	Due     time.Time // when such a copy may be delivered, to the millisecond
 }
 
+// The headers of [Meta]. Whoever copies a message as it was received replaces them.
+const (
+	HeaderAttempt = "stagebus-attempt"
+	HeaderDue     = "stagebus-due"
+)
+
 // Properties are a message's native AMQP properties and header table, in a form of this package's own.
 type Properties struct {
 	MessageID, Type, ContentType, ContentEncoding, CorrelationID, ReplyTo string
@@ -109,8 +115,8 @@ var table = [kinds]attribute{
 		native: func(p *Properties) *string { return &p.Expiration }},
 	priority:     {name: "priority", kafka: "ce_priority"},
 	partitionKey: {name: "partitionkey", amqp: "cloudEvents_partitionkey", knative: true},
-	attempt:      {kafka: "stagebus-attempt", amqp: "stagebus-attempt"},
-	due:          {kafka: "stagebus-due", amqp: "stagebus-due"},
+	attempt:      {kafka: HeaderAttempt, amqp: HeaderAttempt},
+	due:          {kafka: HeaderDue, amqp: HeaderDue},
 	nilBody:      {amqp: "stagebus-nil"},
 	order:        {amqp: "stagebus-order"},
 }
