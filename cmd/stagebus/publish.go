@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/stagebus/stagebus"
-	"golang.org/x/term"
 )
 
 type publishFlags struct {
@@ -241,9 +239,4 @@ func parseDeadline(s string, now time.Time) (time.Time, error) {
 		return t, fmt.Errorf("--deadline %q: it is a time such as 2026-01-02T15:04:05Z, or a duration such as 10s", s)
 	}
 	return t, nil
-}
-
-func isTerminal(v any) bool {
-	f, ok := v.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -19,6 +19,7 @@ type program struct {
 	broker         string
 	connectTimeout time.Duration
 	quiet          bool
+	color          string // auto, always or never; see colour
 	events         events
 }
 
@@ -68,6 +69,7 @@ The first interrupt stops in order, the second at once.`,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.versionCommand())
+	p.terminalFlags(root)
 	strict(root)
 	return root
 }

@@ -50,6 +50,7 @@ func TestUsage(t *testing.T) {
 		{"publish a b --topic t", "accepts at most 1 arg"},
 		{"consume x", `unknown command "x"`},
 		{"version x", `unknown command "x"`},
+		{"version --color blue", `invalid argument "blue" for "--color" flag: it is auto, always or never`},
 		{"help publsh", `unknown command "publsh" for "stagebus"; did you mean "publish"?`},
 		{"help topics lst", `unknown command "lst" for "stagebus topics"; did you mean "list"?`},
 		{"completion nosuch", `unknown command "nosuch" for "stagebus completion"`},

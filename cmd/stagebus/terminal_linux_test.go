@@ -91,3 +91,28 @@ func TestConsumeToTerminal(t *testing.T) {
 		}
 	}
 }
+
+// A terminal is coloured unless it can't be or its user doesn't want it, also behind the lock that events need.
+func TestColourOfTerminal(t *testing.T) {
+	_, tty := openTerminal(t)
+	for _, c := range []struct {
+		name, value string
+		want        bool
+		origin      string
+	}{
+		{"", "", true, "a terminal"},
+		{"NO_COLOR", "1", false, "NO_COLOR"},
+		{"CLICOLOR", "0", false, "CLICOLOR"},
+		{"TERM", "dumb", false, "TERM"},
+	} {
+		p := &program{streams: streams{getenv: func(k string) string {
+			if k == c.name {
+				return c.value
+			}
+			return ""
+		}}, color: auto}
+		if got, origin := p.colourFrom(&syncWriter{w: tty}); got != c.want || origin != c.origin {
+			t.Errorf("%s=%s: %v by %s, want %v by %s", c.name, c.value, got, origin, c.want, c.origin)
+		}
+	}
+}
