@@ -22,20 +22,42 @@ func (p *program) brokerFlags(c *cobra.Command) {
 	f.StringVar(&p.broker, "broker", "", "`URL` of the broker (default: STAGEBUS_BROKER)")
 	f.DurationVar(&p.connectTimeout, "connect-timeout", 10*time.Second, "how long to try to reach the broker")
 	f.BoolVarP(&p.quiet, "quiet", "q", false, "say nothing on standard error but errors")
+	f.StringVar(&p.metrics, "metrics", "", "serve Prometheus metrics at http://`ADDRESS`/metrics while the command runs, such as localhost:9464")
 }
 
-// open connects to the broker that the user named. The caller closes it with shut.
-func (p *program) open(ctx context.Context) (*stagebus.Broker, error) {
+// address is the URL of the broker that the user named.
+func (p *program) address() (string, error) {
 	raw := p.broker
 	if raw == "" {
 		raw = p.getenv("STAGEBUS_BROKER")
 	}
 	if raw == "" {
-		return nil, usage("no broker: give --broker URL or set STAGEBUS_BROKER, for example to amqp://localhost:5672/ or kafka://localhost:9092")
+		return "", usage("no broker: give --broker URL or set STAGEBUS_BROKER, for example to amqp://localhost:5672/ or kafka://localhost:9092")
+	}
+	return raw, nil
+}
+
+// open connects to the broker that the user named. The caller closes it with shut.
+func (p *program) open(ctx context.Context) (*stagebus.Broker, error) {
+	raw, err := p.address()
+	if err != nil {
+		return nil, err
+	}
+	return p.connect(ctx, raw)
+}
+
+// connect opens a broker within --connect-timeout, with everything that passes counted for --metrics.
+func (p *program) connect(ctx context.Context, raw string) (*stagebus.Broker, error) {
+	if err := p.serveMetrics(); err != nil {
+		return nil, err
+	}
+	stack, err := stagebus.NewStack(p.meter.Middleware())
+	if err != nil {
+		return nil, err
 	}
 	connect, cancel := context.WithTimeout(ctx, p.connectTimeout)
 	defer cancel()
-	b, err := adapters.Open(connect, raw, adapters.Options{Hook: p.hook})
+	b, err := adapters.Open(connect, raw, adapters.Options{Stack: stack, Hook: p.meter.Hook(p.hook)})
 	switch {
 	case err == nil:
 		return b, nil

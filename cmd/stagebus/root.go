@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/stagebus/stagebus/cmd/stagebus/internal/meter"
 )
 
 // program is one run of the command, apart from the process, so that tests run it whole.
@@ -16,18 +18,24 @@ type program struct {
 	streams
 	ran bool // a command's own code was reached: errors before it are the command line's
 
+	output         string // of --output
 	broker         string
 	connectTimeout time.Duration
 	quiet          bool
 	color          string // auto, always or never; see colour
 	events         events
+
+	meter   *meter.Meter
+	metrics string       // address of --metrics
+	server  *http.Server // of --metrics, once it serves
 }
 
 // run executes a command line and returns its exit code. Ending ctx is the first signal: take in nothing more, finish what was
 // begun. It may be called concurrently. After an interrupted publish, a goroutine may be left in a read of s.in that nothing can wake.
 func run(ctx context.Context, args []string, s streams) int {
 	s.err = &syncWriter{w: s.err} // events of adapters come from their goroutines
-	p := &program{streams: s}
+	p := &program{streams: s, meter: meter.New()}
+	defer p.stopMetrics()
 	root := p.command()
 	root.SetArgs(args)
 	root.SetIn(s.in)
@@ -68,6 +76,13 @@ The first interrupt stops in order, the second at once.`,
 		Args:          noSuchCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.PersistentFlags().StringVarP(&p.output, "output", "o", "text", "`format` of results and errors: text, which may change, or json")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if p.output != "text" && p.output != "json" {
+			return fmt.Errorf("--output %q: it is text or json", p.output)
+		}
+		return nil
+	}
 	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.versionCommand())
 	p.terminalFlags(root)
 	strict(root)
@@ -107,6 +122,9 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 	}
 	return errors.New(s)
 }
+
+// json reports whether results are to be JSON.
+func (p *program) json() bool { return p.output == "json" }
 
 // does wraps a command's code.
 func (p *program) does(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"runtime/debug"
 
@@ -15,7 +16,15 @@ func (p *program) versionCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: p.does(func(context.Context, []string) error {
 			info, _ := debug.ReadBuildInfo()
-			_, err := fmt.Fprintln(p.out, version(info))
+			line := version(info)
+			if p.json() {
+				b, err := json.Marshal(map[string]string{"version": line})
+				if err != nil {
+					return err
+				}
+				line = string(b)
+			}
+			_, err := fmt.Fprintln(p.out, line)
 			return outputError(err)
 		}),
 	}
