@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -82,6 +83,7 @@ type events struct {
 	mu      sync.Mutex // protects the following
 	flowing bool
 	held    []stagebus.Event
+	last    string // what was told last: an outage repeats itself several times a second
 }
 
 const maxHeld = 16
@@ -118,18 +120,26 @@ func (p *program) tellHeld(lack string) {
 }
 
 func (p *program) tell(e stagebus.Event) {
+	line := ""
 	switch e.Kind {
 	case stagebus.EventDisconnected:
-		p.notef("connection to %s lost, reconnecting: %v", e.Broker, e.Err)
+		line = fmt.Sprintf("connection to %s lost, reconnecting: %v", e.Broker, e.Err)
 	case stagebus.EventBlocked:
-		p.notef("%s takes no messages for now: %v", e.Broker, e.Err)
+		line = fmt.Sprintf("%s takes no messages for now: %v", e.Broker, e.Err)
 	case stagebus.EventUnblocked:
-		p.notef("%s takes messages again", e.Broker)
+		line = e.Broker + " takes messages again"
 	case stagebus.EventMissing:
-		p.notef("%q has vanished from %s, waiting for it", e.Topic, e.Broker)
+		line = fmt.Sprintf("%q has vanished from %s, waiting for it", e.Topic, e.Broker)
 	case stagebus.EventError:
-		p.notef("trying again: %v", e.Err)
+		line = fmt.Sprintf("trying again: %v", e.Err)
 	default:
-		// the rest is the ordinary course of things
+		return // the ordinary course of things
+	}
+	p.events.mu.Lock()
+	again := line == p.events.last
+	p.events.last = line
+	p.events.mu.Unlock()
+	if !again {
+		p.notef("%s", line)
 	}
 }

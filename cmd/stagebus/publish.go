@@ -25,6 +25,7 @@ type publishFlags struct {
 	stamp     bool
 	maxBytes  int
 	timeout   time.Duration
+	resend    time.Duration
 	given     func(flag string) bool
 }
 
@@ -42,6 +43,8 @@ A message is what was typed, nothing more: no id, no time, no content type, unle
 Messages are sent in the order of the input and each is confirmed by the broker; brokers keep the order of a key. At the first that fails nothing more
 is read; the exit code is 1, and the error says where in the input it was and how many were published: all before a
 line that can't be sent and none after it; what was on its way when the broker refused a message may be among them.
+With --resend, a lost connection isn't a failure: what it stopped is sent again for up to that time, with the same id, by which a receiver
+can tell a copy (--resend implies --stamp). Messages that were on their way together may then change their order.
 An interrupt ends the input: what was read is published. That is success for standard input, a failure for the rest.`,
 		Example: `  stagebus publish --topic prompts '{"id": 1, "text": "Hello World"}'
   tail -f events.log | stagebus publish --topic events
@@ -75,6 +78,7 @@ An interrupt ends the input: what was read is published. That is success for sta
 	f.BoolVar(&o.create, "create", false, "declare the topic if it doesn't exist")
 	f.IntVar(&o.maxBytes, "max-bytes", 128<<20, "the longest line or file")
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long the broker may take to confirm a message")
+	f.DurationVar(&o.resend, "resend", 0, "how long to go on through an outage of the broker, such as 60s (default: not at all)")
 	c.RunE = p.does(func(ctx context.Context, args []string) error { return p.publish(ctx, &o, args) })
 	return c
 }
@@ -99,7 +103,8 @@ func (p *program) publish(ctx context.Context, o *publishFlags, args []string) (
 	}
 	p.flow()
 	s := newSender(producer)
-	stopped := s.run(ctx, &batcher{in: in, fill: fill, copies: o.count, stamp: o.stamp})
+	s.patience, s.note = o.resend, p.notef
+	stopped := s.run(ctx, &batcher{in: in, fill: fill, copies: o.count, stamp: o.stamp || o.resend > 0})
 	published, failure := s.result()
 	switch {
 	case failure != nil:
@@ -147,8 +152,8 @@ func (o *publishFlags) filler() (func(*stagebus.Message) error, error) {
 			return nil, err
 		}
 	}
-	if o.count < 1 || o.maxBytes < 1 || o.timeout <= 0 {
-		return nil, errors.New("--count, --max-bytes and --timeout are at least 1")
+	if o.count < 1 || o.maxBytes < 1 || o.timeout <= 0 || o.resend < 0 {
+		return nil, errors.New("--count, --max-bytes and --timeout are at least 1, and --resend isn't negative")
 	}
 	headers, err := parseHeaders(o.headers)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/stagebus/stagebus"
 )
@@ -74,24 +75,31 @@ func (b *batcher) read() error {
 
 // sender submits batches one after the other without waiting for their outcomes, which the producer's window bounds, and stops at
 // the first message that fails.
+//
+// With patience, a message that a lost connection or an absent broker stopped doesn't fail: it is sent again, for that long. Nothing new
+// is sent meanwhile, so that memory stays bounded; what was on its way together may change its order.
 type sender struct {
-	p      stagebus.Producer
-	open   sync.WaitGroup // batches without outcome
-	broken chan struct{}  // closed by the first failure
+	p        stagebus.Producer
+	patience time.Duration
+	note     func(format string, args ...any) // says what goes on during an outage
+	open     sync.WaitGroup                   // batches without outcome
+	broken   chan struct{}                    // closed by the first failure
+	trouble  chan struct{}                    // capacity 1: something is to be sent again
 
 	mu                           sync.Mutex // protects the following
+	again                        []unsent
 	published, failed, uncertain int
 	first                        error // of the failed message that came first in the input
 	firstSeq                     int
 }
 
 func newSender(p stagebus.Producer) *sender {
-	return &sender{p: p, broken: make(chan struct{})}
+	return &sender{p: p, broken: make(chan struct{}), trouble: make(chan struct{}, 1)}
 }
 
 // run sends the input and returns when every message has its outcome. stopped: ctx ended before the input did.
 func (s *sender) run(ctx context.Context, in *batcher) (stopped bool) {
-	defer s.open.Wait()
+	defer s.heal(ctx)
 	batches, quit := make(chan batch), make(chan struct{})
 	defer close(quit)
 	// The reader ends with the input. If we stop before, it may be left in a read, which nothing can wake; the process ends soon.
@@ -114,6 +122,8 @@ func (s *sender) run(ctx context.Context, in *batcher) (stopped bool) {
 			return false
 		case <-ctx.Done():
 			return true
+		case <-s.trouble:
+			s.heal(ctx)
 		case b := <-batches:
 			if len(b.ms) > 0 && !s.submit(ctx, b) {
 				return false
@@ -141,6 +151,12 @@ func (s *sender) submit(ctx context.Context, b batch) bool {
 		return true
 	}
 	s.open.Done()
+	if s.healable(err) {
+		for i := range b.ms {
+			s.resend(b, i, err)
+		}
+		return true
+	}
 	at := 0
 	var be *stagebus.BatchError
 	if errors.As(err, &be) && len(be.Errs) == len(b.ms) {
@@ -160,8 +176,12 @@ func (s *sender) submit(ctx context.Context, b batch) bool {
 
 func (s *sender) settle(b batch, os []stagebus.Outcome) {
 	for i := range os {
-		if os[i].Err != nil {
-			s.fail(b.seq+i, b.from[i].wrap(os[i].Err))
+		switch err := os[i].Err; {
+		case s.healable(err):
+			s.resend(b, i, err)
+			continue
+		case err != nil:
+			s.fail(b.seq+i, b.from[i].wrap(err))
 			continue
 		}
 		s.mu.Lock()
