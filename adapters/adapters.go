@@ -14,9 +14,9 @@ import (
 
 	"github.com/stagebus/stagebus"
 	"github.com/stagebus/stagebus/adapters/amqp"
-	"github.com/stagebus/stagebus/adapters/internal/urlparam"
 	"github.com/stagebus/stagebus/adapters/kafka"
 	"github.com/stagebus/stagebus/adapters/memory"
+	"github.com/stagebus/stagebus/internal/nearest"
 )
 
 // Options configure what a URL doesn't. The zero value is usable.
@@ -91,6 +91,27 @@ func Open(ctx context.Context, rawURL string, o Options) (*stagebus.Broker, erro
 	return b, nil
 }
 
+// CheckURL returns what Open says of a URL that can't be right: nil, or a *[stagebus.InvalidError]. It connects to nothing, but reads the
+// certificate files that the URL names.
+func CheckURL(rawURL string) error {
+	u, err := parse(rawURL)
+	if err != nil {
+		return err
+	}
+	switch u.Scheme {
+	case "amqp", "amqps":
+		_, err = amqp.ParseURL(u)
+	case "kafka", "kafkas":
+		_, err = kafka.ParseURL(u)
+	default:
+		var b *stagebus.Broker
+		if b, err = memory.Open(u, memory.Options{}); err == nil {
+			err = b.Close(context.Background())
+		}
+	}
+	return err
+}
+
 // parse never shows what url.Parse says: its errors quote the URL or a part of it, and a password with a "/" in it looks like a port.
 func parse(raw string) (*url.URL, error) {
 	known := slices.Sorted(maps.Keys(schemes))
@@ -103,7 +124,7 @@ func parse(raw string) (*url.URL, error) {
 			scheme = ""
 		}
 		reason := "unknown; known are " + strings.Join(known, ", ")
-		if near := urlparam.Nearest(scheme, known); near != "" {
+		if near := nearest.Of(scheme, known); near != "" {
 			reason = fmt.Sprintf("unknown; did you mean %q?", near)
 		}
 		return nil, &stagebus.InvalidError{Field: "URL scheme", Value: scheme, Reason: reason}

@@ -79,6 +79,14 @@ func TestOpenRefusesURLs(t *testing.T) {
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: the password is shown: %v", url, err)
 		}
+		if check := adapters.CheckURL(url); check == nil || check.Error() != err.Error() {
+			t.Errorf("%s: CheckURL says %v, Open %v", url, check, err)
+		}
+	}
+	for _, url := range []string{"memory://", "memory://a", "amqp://u:p@no-such-host.invalid/v", "kafka://127.0.0.1:1"} {
+		if err := adapters.CheckURL(url); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/internal/nearest"
 )
 
 // Set is the known parameters, each with how to take its value.
@@ -43,42 +44,10 @@ func Parse(u *url.URL, set Set) error {
 
 func unknown(name string, set Set) string {
 	known := slices.Sorted(maps.Keys(set))
-	if near := Nearest(name, known); near != "" {
+	if near := nearest.Of(name, known); near != "" {
 		return fmt.Sprintf("unknown; did you mean %q?", near)
 	}
 	return "unknown; known are " + strings.Join(known, ", ")
-}
-
-// Nearest returns the known name that differs least from name, or "" if none is near.
-func Nearest(name string, known []string) string {
-	best, least := "", len(name)/2+1
-	for _, k := range known {
-		if d := distance(strings.ToLower(name), strings.ToLower(k)); d < least {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next := min(row[j]+1, row[j+1]+1, diagonal+cost)
-			diagonal, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
 }
 
 // Redact returns u without credentials and query, for errors and events. What follows a scheme without "//" isn't shown at all: in

@@ -78,15 +78,6 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	known := []string{"heartbeat", "prefetch", "sasl"}
-	for name, want := range map[string]string{"hartbeat": "heartbeat", "PREFETCH": "prefetch", "sals": "sasl", "x": "", "": "", "frobnicate": ""} {
-		if got := urlparam.Nearest(name, known); got != want {
-			t.Errorf("nearest to %q is %q, want %q", name, got, want)
-		}
-	}
-}
-
 func TestRedact(t *testing.T) {
 	for in, want := range map[string]string{
 		"amqp://user:secret@h:5672/v?x=secret#secret": "amqp://h:5672/v",
