@@ -1,0 +1,241 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/memory"
+	"github.com/stagebus/stagebus/pipeline"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second // a passing test never waits that long
+
+func within(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newBroker(t testing.TB, o memory.Options, layers ...stagebus.Middleware) *stagebus.Broker {
+	t.Helper()
+	var err error
+	o.Stack, err = stagebus.NewStack(layers...)
+	check(t, err)
+	b := memory.New(o)
+	t.Cleanup(func() { check(t, b.Close(context.Background())) })
+	check(t, b.Admin().Declare(within(t), stagebus.TopicSpec{Name: "in", Groups: []string{stagebus.DefaultGroup}}))
+	check(t, b.Admin().Declare(within(t), stagebus.TopicSpec{Name: "out", Groups: []string{stagebus.DefaultGroup}}))
+	return b
+}
+
+func producer(t testing.TB, b *stagebus.Broker) stagebus.Producer {
+	t.Helper()
+	p, err := b.Producer(within(t), stagebus.ProducerOptions{})
+	check(t, err)
+	return p
+}
+
+func consumer(t testing.TB, b *stagebus.Broker, o stagebus.ConsumerOptions) stagebus.Consumer {
+	t.Helper()
+	if o.Topics == nil {
+		o.Topics = []string{"in"}
+	}
+	c, err := b.Consumer(within(t), o)
+	check(t, err)
+	return c
+}
+
+// send puts n messages of each of some keys into a topic, round by round; the ID of each is KEY/NUMBER.
+func send(t testing.TB, b *stagebus.Broker, topic string, n int, keys ...string) {
+	t.Helper()
+	p := producer(t, b)
+	for i := range n {
+		ms := make([]stagebus.Message, len(keys))
+		for j, key := range keys {
+			ms[j] = stagebus.Message{Topic: topic, ID: fmt.Sprintf("%s/%d", key, i), Body: []byte("body")}
+			if !strings.HasPrefix(key, "-") { // those have none
+				ms[j].Key = []byte(key)
+			}
+		}
+		check(t, stagebus.Send(within(t), p, ms...))
+	}
+	check(t, p.Close(within(t)))
+}
+
+func keys(n int) []string {
+	var ks []string
+	for i := range n {
+		ks = append(ks, fmt.Sprint("key", i))
+	}
+	return ks
+}
+
+func depth(t testing.TB, b *stagebus.Broker, topic string) int64 {
+	t.Helper()
+	info, err := b.Admin().Describe(within(t), topic)
+	if errors.Is(err, stagebus.ErrNotFound) {
+		return 0
+	}
+	check(t, err)
+	for _, g := range info.Groups {
+		if g.Name == stagebus.DefaultGroup {
+			return g.Depth
+		}
+	}
+	return info.Groups[0].Depth
+}
+
+// stage is a Run under test.
+type stage struct {
+	t     testing.TB
+	stop  context.CancelFunc
+	ended chan struct{}
+	err   error
+}
+
+func start(t testing.TB, s pipeline.Stage) *stage {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	st := &stage{t: t, stop: stop, ended: make(chan struct{})}
+	go func() {
+		defer close(st.ended)
+		st.err = pipeline.Run(ctx, s)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-st.ended
+	})
+	return st
+}
+
+// end waits for the stage's own end.
+func (s *stage) end() error {
+	s.t.Helper()
+	select {
+	case <-s.ended:
+	case <-time.After(patience):
+		s.t.Fatal("Run doesn't return")
+	}
+	return s.err
+}
+
+// book counts what comes out of a topic.
+type book struct {
+	mu    sync.Mutex
+	seen  map[string]int // by ID
+	last  map[string]int // first copies, by key
+	final map[string]int // all copies, by key
+	back  []string       // first copies behind a later one of their key
+	more  chan struct{}
+}
+
+func newBook() *book {
+	return &book{seen: map[string]int{}, last: map[string]int{}, final: map[string]int{}, more: make(chan struct{}, 1)}
+}
+
+func (b *book) add(id string) {
+	key, n, _ := strings.Cut(id, "/")
+	i, err := strconv.Atoi(n)
+	if err != nil {
+		panic("not an ID of this test: " + id)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seen[id]++
+	if strings.HasPrefix(key, "-") { // no key, no order
+	} else if last, ok := b.last[key]; b.seen[id] == 1 {
+		if ok && i < last {
+			b.back = append(b.back, id)
+		}
+		b.last[key] = i
+	}
+	b.final[key] = i
+	select {
+	case b.more <- struct{}{}:
+	default:
+	}
+}
+
+func (b *book) distinct() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.seen)
+}
+
+func (b *book) duplicates() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, times := range b.seen {
+		n += times - 1
+	}
+	return n
+}
+
+// await waits for n distinct messages.
+func (b *book) await(t testing.TB, n int) {
+	t.Helper()
+	for timeout := time.After(patience); b.distinct() < n; {
+		select {
+		case <-b.more:
+		case <-timeout:
+			t.Fatalf("%d of %d messages", b.distinct(), n)
+		}
+	}
+}
+
+// inOrder fails the test if a key went backwards.
+func (b *book) inOrder(t testing.TB) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.back) > 0 {
+		t.Errorf("%d messages came behind later ones of their keys, first %s", len(b.back), b.back[0])
+	}
+}
+
+// read enters what comes out of a topic, in the background.
+func (b *book) read(t testing.TB, br *stagebus.Broker, topic string) *book {
+	t.Helper()
+	c := consumer(t, br, stagebus.ConsumerOptions{Topics: []string{topic}, Group: "reader"})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for item, err := range stagebus.All(ctx, c) {
+			if err != nil {
+				return
+			}
+			b.add(item.ID)
+		}
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-ended
+	})
+	return b
+}
+
+// forward sends a delivery on, to topic out.
+func forward(_ context.Context, d *stagebus.Delivery) ([]stagebus.Message, stagebus.Verdict) {
+	return []stagebus.Message{{Topic: "out", Key: d.Key, Body: d.Body, ID: d.ID}}, stagebus.Done
+}
