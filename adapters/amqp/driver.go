@@ -31,16 +31,40 @@ const (
 )
 
 func (d *driver) Producer(ctx context.Context, o stagebus.ProducerOptions) (stagebus.Producer, error) {
-	if o.Native != nil {
-		return nil, d.wrongNative("amqp has no ProducerOptions of its own", o.Native)
+	mode, err := d.deliveryMode(o.Native)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := d.publish.open(ctx); err != nil {
 		return nil, err
 	}
 	return &producer{
-		publisher: d.newPublisher(o.Window, o.WindowBytes, pipesPerProducer), d: d, create: o.Create, made: map[string]bool{},
+		publisher: d.newPublisher(o.Window, o.WindowBytes, pipesPerProducer), d: d, create: o.Create, made: map[string]bool{}, mode: mode,
 	}, nil
 }
+
+// deliveryMode reads the Native options of a producer.
+func (d *driver) deliveryMode(native any) (uint8, error) {
+	var o ProducerOptions
+	switch n := native.(type) {
+	case nil:
+	case ProducerOptions:
+		o = n
+	case *ProducerOptions:
+		if n != nil {
+			o = *n
+		}
+	default:
+		return 0, d.wrongNative("want amqp.ProducerOptions", native)
+	}
+	if o.UnsafeTransient {
+		return amqp091.Transient, nil
+	}
+	return amqp091.Persistent, nil
+}
+
+// Server is the product and the version that the server says it is, for those who look at the driver; empty before the first connection.
+func (d *driver) Server() string { return d.serverInfo().text }
 
 func (d *driver) Capabilities() stagebus.Capabilities {
 	return stagebus.Capabilities{KeyOrder: true, MaxMessage: d.serverInfo().maxMessage()}

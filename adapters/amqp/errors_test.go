@@ -54,5 +54,7 @@ func TestFail(t *testing.T) {
 	}
 	if d := (&driver{config: c}); !errors.Is(d.wrongNative("want x", 5), stagebus.ErrInvalid) {
 		t.Error("a wrong Native isn't ErrInvalid")
+	} else if _, err := d.deliveryMode(ConsumerOptions{}); !errors.Is(err, stagebus.ErrInvalid) {
+		t.Error("a producer takes a consumer's Native")
 	}
 }

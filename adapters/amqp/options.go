@@ -48,6 +48,13 @@ type Options struct {
 	Hook stagebus.Hook
 }
 
+// ProducerOptions are what only RabbitMQ has, for [stagebus.ProducerOptions.Native].
+type ProducerOptions struct {
+	// UnsafeTransient sends messages that a classic queue need not write to disk: a restart of the broker loses them, though their outcome
+	// said that they are there. Quorum queues and streams write them all the same. What Retry and Reject copy is persistent again.
+	UnsafeTransient bool
+}
+
 // ConsumerOptions are what only RabbitMQ has, for [stagebus.ConsumerOptions.Native].
 type ConsumerOptions struct {
 	// QueueType overrides Options.QueueType for queues that this consumer declares.

@@ -19,6 +19,7 @@ type producer struct {
 	*publisher
 	d      *driver
 	create bool
+	mode   uint8 // persistent, or not
 
 	mu   sync.Mutex
 	made map[string]bool // topics known to exist, if create is set
@@ -69,10 +70,11 @@ func (p *producer) publication(pub *publication, m *stagebus.Message, now time.T
 	}
 	pub.size, pub.lane = m.Size(), laneOf(m.Topic, m.Key)
 	pub.msg = publishing(m, envelope.Meta{}, now)
+	pub.msg.DeliveryMode = p.mode
 	return nil
 }
 
-// publishing is m as AMQP has it: always persistent.
+// publishing is m as AMQP has it, persistent.
 func publishing(m *stagebus.Message, meta envelope.Meta, now time.Time) amqp091.Publishing {
 	e := envelope.EncodeAMQP(m, meta, now)
 	return amqp091.Publishing{

@@ -11,6 +11,7 @@ import (
 type server struct {
 	rabbit       bool
 	major, minor int
+	text         string // for people
 }
 
 // serverOf reads the properties that a server shows in its greeting. Another product than RabbitMQ, or a version that can't be read, gets the
@@ -18,16 +19,16 @@ type server struct {
 func serverOf(properties amqp091.Table) server {
 	product, _ := properties["product"].(string)
 	text, _ := properties["version"].(string)
-	s := server{rabbit: product == "RabbitMQ"}
+	s := server{rabbit: product == "RabbitMQ", text: strings.TrimSpace(product + " " + text)}
 	parts := strings.SplitN(text, ".", 3)
 	if len(parts) < 2 {
-		return server{}
+		return server{text: s.text}
 	}
 	var err1, err2 error
 	s.major, err1 = strconv.Atoi(parts[0])
 	s.minor, err2 = strconv.Atoi(parts[1])
 	if err1 != nil || err2 != nil || s.major < 0 || s.minor < 0 {
-		return server{}
+		return server{text: s.text}
 	}
 	return s
 }

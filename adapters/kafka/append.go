@@ -20,11 +20,17 @@ type appender interface {
 	append(ctx context.Context, topic string, partition int32, batch []byte) (base int64, a answer, err error)
 }
 
-// leaderAppender asks the partition's leader, acks=all.
+// leaderAppender asks the partition's leader.
 type leaderAppender struct {
-	c *client
-	d *directory
+	c    *client
+	d    *directory
+	acks int16
 }
+
+const (
+	acksAll    = -1
+	acksLeader = 1
+)
 
 func (l *leaderAppender) append(ctx context.Context, topic string, partition int32, batch []byte) (int64, answer, error) {
 	node, ok := l.d.leader(topic, partition)
@@ -43,7 +49,7 @@ func (l *leaderAppender) append(ctx context.Context, topic string, partition int
 	binary.BigEndian.PutUint32(framed, uint32(len(batch)))
 	framed = append(framed, batch...)
 	m, err := l.c.ask(ctx, node, &rawproduce.Request{
-		Acks:    -1,
+		Acks:    l.acks,
 		Timeout: int32(time.Until(deadlineOf(ctx, l.c.timeout)).Milliseconds()),
 		Topics: []rawproduce.RequestTopic{{Topic: topic, Partitions: []rawproduce.RequestPartition{{
 			Partition: partition, RecordSet: protocol.RawRecordSet{Reader: bytes.NewReader(framed)},

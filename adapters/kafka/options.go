@@ -51,6 +51,9 @@ type SASL struct {
 type ProducerOptions struct {
 	// BatchBytes bounds one batch of messages to one partition: 1,000,000, and never more than the largest message.
 	BatchBytes int
+	// UnsafeLeaderOnly asks for acks=1 instead of acks=all: a message counts as durable once the partition's leader has it, and is lost if the
+	// leader fails before another broker has copied it, though its outcome said that it is there.
+	UnsafeLeaderOnly bool
 }
 
 // Assignor says how the partitions of a topic are divided among the members of a group. All members must know one in

@@ -68,8 +68,12 @@ func (it *item) record() record {
 
 func newProducer(c *client, d *directory, o stagebus.ProducerOptions, n ProducerOptions) *producer {
 	ctx, stop := context.WithCancel(context.Background())
+	acks := int16(acksAll)
+	if n.UnsafeLeaderOnly {
+		acks = acksLeader
+	}
 	return &producer{
-		c: c, d: d, out: &leaderAppender{c, d}, o: o, batch: n.BatchBytes,
+		c: c, d: d, out: &leaderAppender{c, d, acks}, o: o, batch: n.BatchBytes,
 		window: newWindow(o.Window, o.WindowBytes), ctx: ctx, stop: stop,
 		queues: map[place]*queue{}, sticky: map[string]*sticky{}, calls: map[*call]struct{}{},
 	}
