@@ -20,22 +20,11 @@ const adminTimeout = 30 * time.Second
 
 func (p *program) brokerFlags(c *cobra.Command) {
 	f := c.PersistentFlags()
-	f.StringVar(&p.broker, "broker", "", "`URL` of the broker (default: STAGEBUS_BROKER)")
+	f.StringVar(&p.broker, "broker", "", "`URL` of the broker (default: STAGEBUS_BROKER, then the context)")
+	f.StringVar(&p.context, "context", "", "`name` of the context to use (default: STAGEBUS_CONTEXT, then the current one)")
 	f.DurationVar(&p.connectTimeout, "connect-timeout", 10*time.Second, "how long to try to reach the broker")
 	f.BoolVarP(&p.quiet, "quiet", "q", false, "say nothing on standard error but errors")
 	f.StringVar(&p.metrics, "metrics", "", "serve Prometheus metrics at http://`ADDRESS`/metrics while the command runs, such as localhost:9464")
-}
-
-// address is the URL of the broker that the user named.
-func (p *program) address() (string, error) {
-	raw := p.broker
-	if raw == "" {
-		raw = p.getenv("STAGEBUS_BROKER")
-	}
-	if raw == "" {
-		return "", usage("no broker: give --broker URL or set STAGEBUS_BROKER, for example to amqp://localhost:5672/ or kafka://localhost:9092")
-	}
-	return raw, nil
 }
 
 // open connects to the broker that the user named. The caller closes it with shut.

@@ -58,7 +58,12 @@ Formats:
 		Example: `  stagebus consume --topic prompts --group trainer --follow --format json
   stagebus consume --topic prompts -n 1
   stagebus consume --topic prompts --from 1h --format template --template '{{.Offset}} {{.Key}} {{.Body}}'`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &argsError{fmt.Sprintf("%q: topics are given with --topic: stagebus consume --topic %s", args[0], args[0])}
+			}
+			return nil
+		},
 	}
 	p.brokerFlags(c)
 	f := c.Flags()
@@ -67,7 +72,7 @@ Formats:
 	f.IntVarP(&o.count, "count", "n", 0, "stop after that many messages; exit code 3 if the end comes before")
 	f.StringVar(&o.from, "from", "", "earliest, latest, an offset, a `time` (RFC 3339 or 2026-01-02), or how long ago (1h)")
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on at the end and wait for new messages")
-	f.StringVar(&o.format, "format", "", "raw, json or template (default: raw)")
+	f.StringVar(&o.format, "format", "", "raw, json or template (default: raw, or json with --output json)")
 	f.StringVar(&o.template, "template", "", "template for --format template")
 	f.BoolVar(&o.create, "create", false, "declare topics that don't exist")
 	f.DurationVar(&o.timeout, "timeout", 0, "stop after that time; exit code 3 if --count was not reached (default: never)")
@@ -81,7 +86,7 @@ func (p *program) consume(ctx context.Context, o *consumeFlags) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	format, err := o.formatter(isTerminal(p.out))
+	format, err := o.formatter(p.terminal(p.out), p.json())
 	if err != nil {
 		return &usageError{err}
 	}

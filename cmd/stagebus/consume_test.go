@@ -175,7 +175,7 @@ func TestFormatForTerminals(t *testing.T) {
 		"\u009b2J":         "(4 bytes that aren't text: ",
 		"\xff":             "(1 bytes that aren't text: ",
 	} {
-		f, err := (&consumeFlags{}).formatter(true)
+		f, err := (&consumeFlags{}).formatter(true, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestFormatForTerminals(t *testing.T) {
 		if got := p.out.(*buffer).String(); !strings.HasPrefix(got, want) {
 			t.Errorf("%q: got %q", body, got)
 		}
-		asked, err := (&consumeFlags{format: "raw"}).formatter(true)
+		asked, err := (&consumeFlags{format: "raw"}).formatter(true, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +230,7 @@ func TestConsumeOutputFails(t *testing.T) {
 			w.seedBodies("aaaa", "bbbb", "cccc", "dddd")
 			out := &full{room: 12, err: c.err}
 			errs := newBuffer()
-			code := run(t.Context(), []string{"consume", "--topic", "t", "--group", "g"}, streams{strings.NewReader(""), out, errs, func(string) string { return w.url }})
+			code := run(t.Context(), []string{"consume", "--topic", "t", "--group", "g"}, streams{strings.NewReader(""), out, errs, brokerAt(w.url)})
 			if code != c.code || !strings.Contains(errs.String(), c.want) {
 				t.Errorf("exit code %d, standard error %q", code, errs)
 			}

@@ -57,7 +57,7 @@ func oneLine(s string) string {
 	s = strings.TrimSpace(s)
 	s = strings.NewReplacer("\n\n", "; ", "\n", "; ", "\r", "", "\t", " ").Replace(s)
 	return userinfo.ReplaceAllStringFunc(s, func(match string) string {
-		if match == syntax {
+		if match == syntax || !strings.ContainsAny(strings.SplitN(match, "://", 2)[1], ":/") { // a user's name alone
 			return match
 		}
 		return userinfo.ReplaceAllString(match, "$1")

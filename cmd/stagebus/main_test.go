@@ -217,7 +217,7 @@ func (w *world) background(stdin *os.File, args ...string) (out, errs *buffer, s
 	out, errs = newBuffer(), newBuffer()
 	code := make(chan int, 1)
 	go func() {
-		s := streams{in: strings.NewReader(""), out: out, err: errs, getenv: func(string) string { return w.url }}
+		s := streams{in: strings.NewReader(""), out: out, err: errs, getenv: brokerAt(w.url)}
 		if stdin != nil {
 			s.in = stdin
 		}
@@ -226,5 +226,15 @@ func (w *world) background(stdin *os.File, args ...string) (out, errs *buffer, s
 	return out, errs, func() int {
 		cancel(errInterrupted)
 		return <-code
+	}
+}
+
+// brokerAt is an environment that names a broker and nothing else.
+func brokerAt(url string) func(string) string {
+	return func(name string) string {
+		if name == "STAGEBUS_BROKER" {
+			return url
+		}
+		return ""
 	}
 }

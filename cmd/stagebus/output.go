@@ -21,8 +21,8 @@ import (
 // formatter appends a delivery to b as it is printed.
 type formatter func(b *bytes.Buffer, d *stagebus.Delivery) error
 
-// formatter returns what --format and --template say.
-func (o *consumeFlags) formatter(terminal bool) (formatter, error) {
+// formatter returns what --format and --template say. Without them it is raw, or json with --output json.
+func (o *consumeFlags) formatter(terminal, results bool) (formatter, error) {
 	switch {
 	case o.template != "" && o.format != "" && o.format != "template":
 		return nil, fmt.Errorf("--template with --format %s: leave out one of them", o.format)
@@ -30,7 +30,7 @@ func (o *consumeFlags) formatter(terminal bool) (formatter, error) {
 		return nil, errors.New("--format template needs --template, such as '{{.Key}} {{.Body}}'")
 	case o.template != "":
 		return templated(o.template)
-	case o.format == "json":
+	case o.format == "json", o.format == "" && results:
 		return func(b *bytes.Buffer, d *stagebus.Delivery) error {
 			r := deliveryRecord(d)
 			return encodeRecord(b, &r)

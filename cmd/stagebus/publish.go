@@ -50,7 +50,12 @@ An interrupt ends the input: what was read is published. That is success for sta
   tail -f events.log | stagebus publish --topic events
   stagebus publish --topic documents --content-type application/pdf --file a.pdf --file b.pdf
   stagebus consume --topic a --format json | stagebus publish --jsonl --topic b`,
-		Args: cobra.MaximumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return &argsError{fmt.Sprintf("%d arguments, and the body is one: quote it if it has spaces, and give the topic with --topic", len(args))}
+			}
+			return nil
+		},
 	}
 	p.brokerFlags(c)
 	f := c.Flags()
@@ -111,6 +116,8 @@ func (p *program) publish(ctx context.Context, o *publishFlags, args []string) (
 		return failure
 	case stopped && !stream:
 		return fmt.Errorf("%w before the end of the input; published %s", errInterrupted, plural(published, "message"))
+	case p.json():
+		return p.printLines(map[string]any{"published": published, "interrupted": stopped})
 	case stopped:
 		p.notef("published %s, %v", plural(published, "message"), errInterrupted)
 	default:

@@ -48,7 +48,7 @@ func TestPublishLeavesStandardInputAlone(t *testing.T) {
 	write(t, file, "x")
 	for _, args := range [][]string{{"body"}, {""}, {"--file", file}, {"--file", file, "--jsonl"}} {
 		args = append([]string{"publish", "--create", "--topic", "t"}, args...)
-		run(t.Context(), args, streams{forbidden{t}, newBuffer(), newBuffer(), func(string) string { return w.url }})
+		run(t.Context(), args, streams{forbidden{t}, newBuffer(), newBuffer(), brokerAt(w.url)})
 	}
 	if got := w.bodies(); got != "body\n\nx\n" {
 		t.Errorf("got %q", got)

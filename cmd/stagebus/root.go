@@ -20,6 +20,8 @@ type program struct {
 
 	output         string // of --output
 	broker         string
+	context        string            // of --context
+	said           map[string]string // where the value of a flag comes from, see settle
 	connectTimeout time.Duration
 	quiet          bool
 	color          string // auto, always or never; see colour
@@ -45,15 +47,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	if err == nil || errors.Is(err, errReaderLeft) {
 		return exitOK
 	}
-	if !p.ran {
-		err = &usageError{err}
-	}
-	hint := ""
-	if !p.ran {
-		hint = " (see stagebus --help)"
-	}
-	p.say(err.Error() + hint)
-	return exitCode(err)
+	return p.fail(err, args)
 }
 
 func (p *program) command() *cobra.Command {
@@ -62,7 +56,8 @@ func (p *program) command() *cobra.Command {
 		Short: "Publish and consume messages over RabbitMQ and Kafka",
 		Long: `stagebus publishes and consumes messages over RabbitMQ and Kafka brokers, with the same commands for both.
 
-The broker is a URL, in --broker or in STAGEBUS_BROKER (where a password is not shown by ps):
+The broker is a URL, in --broker, in STAGEBUS_BROKER (where a password is not shown by ps), or kept under a name by
+"stagebus context":
   amqp://guest:guest@localhost:5672/    RabbitMQ; amqps:// with TLS
   kafka://localhost:9092                Kafka, several hosts with commas; kafkas:// with TLS
   memory://                             inside this process, to try a command
@@ -76,16 +71,14 @@ The first interrupt stops in order, the second at once.`,
 		Args:          noSuchCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.PersistentFlags().StringVarP(&p.output, "output", "o", "text", "`format` of results and errors: text, which may change, or json")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if p.output != "text" && p.output != "json" {
-			return fmt.Errorf("--output %q: it is text or json", p.output)
-		}
-		return nil
-	}
-	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.versionCommand())
+	p.output = "text"
+	root.PersistentFlags().VarP(&choice{&p.output, []string{"text", "json"}}, "output", "o", "`format` of results and errors: text, which may change, or json")
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return p.settle(c) }
+	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.contextCommand(), p.configCommand(), p.versionCommand())
 	p.terminalFlags(root)
+	root.SetFlagErrorFunc(flagError)
 	strict(root)
+	plainArgs(root)
 	return root
 }
 
@@ -120,7 +113,7 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		s += fmt.Sprintf("; did you mean %q?", near[0])
 	}
-	return errors.New(s)
+	return &argsError{s}
 }
 
 // json reports whether results are to be JSON.
@@ -136,8 +129,12 @@ func (p *program) does(f func(ctx context.Context, args []string) error) func(*c
 
 // notef says something on standard error that isn't an error.
 func (p *program) notef(format string, args ...any) {
-	if !p.quiet {
-		p.say(fmt.Sprintf(format, args...))
+	switch s := fmt.Sprintf(format, args...); {
+	case p.quiet:
+	case p.json():
+		p.sayJSON(map[string]string{"note": oneLine(s)})
+	default:
+		p.say(s)
 	}
 }
 

@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "write testdata/help")
 
 // The help is the interface: a change shows in the diff.
 func TestHelp(t *testing.T) {
-	for _, args := range []string{"", "publish", "consume", "topics", "topics list", "topics describe", "topics declare", "topics delete", "version"} {
+	for _, args := range []string{"", "publish", "consume", "topics", "topics list", "topics describe", "topics declare", "topics delete", "context", "context add", "context use", "context list", "context show", "context remove", "config", "config explain", "version"} {
 		name := "stagebus"
 		if args != "" {
 			name = strings.ReplaceAll(args, " ", "-")
@@ -45,16 +45,24 @@ func TestUsage(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"publsh", `unknown command "publsh" for "stagebus"; did you mean "publish"?`},
 		{"topics lst", `unknown command "lst" for "stagebus topics"; did you mean "list"?`},
-		{"publish --nothing x", "unknown flag: --nothing"},
-		{"publish --count x --topic t y", `invalid argument "x"`},
-		{"publish a b --topic t", "accepts at most 1 arg"},
-		{"consume x", `unknown command "x"`},
-		{"version x", `unknown command "x"`},
-		{"version --color blue", `invalid argument "blue" for "--color" flag: it is auto, always or never`},
+		{"publish --nothing x", `unknown flag --nothing for "stagebus publish"`},
+		{"publish --count x --topic t y", `--count "x": it is a whole number`},
+		{"publish --tpic x", "did you mean --topic?"},
+		{"publish --topic", "--topic needs a value"},
+		{"publish -z", `unknown flag -z for "stagebus publish"`},
+		{"topics list --connect-timeout soon", `--connect-timeout "soon": it is a duration such as 10s`},
+		{"publish --priority 300 x", `--priority "300": it is a whole number from 0 to 255`},
+		{"publish --stamp=perhaps x", `--stamp "perhaps": it is true or false`},
+		{"topics declare t --config x", `--config "x": it is name=value`},
+		{"context use a b", `too many arguments, from "b" on: stagebus context use NAME`},
+		{"publish a b --topic t", "2 arguments, and the body is one: quote it if it has spaces"},
+		{"consume x", `"x": topics are given with --topic: stagebus consume --topic x`},
+		{"version x", `too many arguments, from "x" on: stagebus version`},
+		{"version --color blue", `--color "blue": it is auto, always or never`},
 		{"help publsh", `unknown command "publsh" for "stagebus"; did you mean "publish"?`},
 		{"help topics lst", `unknown command "lst" for "stagebus topics"; did you mean "list"?`},
 		{"completion nosuch", `unknown command "nosuch" for "stagebus completion"`},
-		{"topics describe", "requires at least 1 arg"},
+		{"topics describe", "an argument is missing: stagebus topics describe TOPIC..."},
 		{"amqp://u:secret@h/ publish", `unknown command "amqp://h/`},
 
 		{"publish x", "no topic: give --topic NAME"},
@@ -89,7 +97,7 @@ func TestUsage(t *testing.T) {
 		{"topics list --broker localhost:9092", "it begins with amqp://"},
 		{"topics list --broker amqp://u:se/cret@h/", "it is SCHEME://[USER:PASSWORD@]HOST[:PORT]"},
 		{"topics list --broker kafka://h:9092?auth_mechanisn=plain", `did you mean "auth_mechanism"?`},
-		{"topics list --broker memory:// --format xml", "text or json"},
+		{"topics list --broker memory:// --output xml", `--output "xml": it is text or json`},
 		{"topics declare a--b --broker memory://", "invalid topic"},
 		{"topics declare queue:x --broker memory://", "not declared here"},
 		{"topics delete a..b --yes --broker memory://", "invalid topic"},
@@ -154,6 +162,7 @@ func TestOneLine(t *testing.T) {
 		"a\nb\n":                              "a; b",
 		"amqp://u:p@h/ and kafka://x:y@z, ok": "amqp://h/ and kafka://z, ok",
 		`parse "amqp://u:p/w@q@h/": bad`:      `parse "amqp://h/": bad`,
+		"amqp://app@h/ and amqp://USER@h":     "amqp://app@h/ and amqp://USER@h",
 		"mail me@example.org":                 "mail me@example.org",
 		"it is SCHEME://[USER:PASSWORD@]HOST": "it is SCHEME://[USER:PASSWORD@]HOST",
 	} {

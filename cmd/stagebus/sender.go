@@ -86,11 +86,11 @@ type sender struct {
 	broken   chan struct{}                    // closed by the first failure
 	trouble  chan struct{}                    // capacity 1: something is to be sent again
 
-	mu                           sync.Mutex // protects the following
-	again                        []unsent
-	published, failed, uncertain int
-	first                        error // of the failed message that came first in the input
-	firstSeq                     int
+	mu       sync.Mutex // protects the following
+	again    []unsent
+	counts   counts
+	first    error // of the failed message that came first in the input
+	firstSeq int
 }
 
 func newSender(p stagebus.Producer) *sender {
@@ -185,7 +185,7 @@ func (s *sender) settle(b batch, os []stagebus.Outcome) {
 			continue
 		}
 		s.mu.Lock()
-		s.published++
+		s.counts.Published++
 		s.mu.Unlock()
 	}
 }
@@ -194,9 +194,9 @@ func (s *sender) fail(seq int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(err, stagebus.ErrUncertain) {
-		s.uncertain++
+		s.counts.Uncertain++
 	} else {
-		s.failed++
+		s.counts.Failed++
 	}
 	if s.first == nil {
 		close(s.broken)
@@ -211,11 +211,30 @@ func (s *sender) result() (published int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.first == nil {
-		return s.published, nil
+		return s.counts.Published, nil
 	}
-	counts := fmt.Sprintf("published %d, failed %d", s.published, s.failed)
-	if s.uncertain > 0 {
-		counts += fmt.Sprintf(", uncertain %d", s.uncertain)
-	}
-	return s.published, fmt.Errorf("%w; %s", s.first, counts)
+	return s.counts.Published, &countedError{s.first, s.counts}
 }
+
+// counts is what became of messages.
+type counts struct {
+	Published int `json:"published"`
+	Failed    int `json:"failed"`
+	Uncertain int `json:"uncertain"`
+}
+
+// countedError is the first failure, and how many messages had which outcome.
+type countedError struct {
+	first  error
+	counts counts
+}
+
+func (e *countedError) Error() string {
+	s := fmt.Sprintf("%v; published %d, failed %d", e.first, e.counts.Published, e.counts.Failed)
+	if e.counts.Uncertain > 0 {
+		s += fmt.Sprintf(", uncertain %d", e.counts.Uncertain)
+	}
+	return s
+}
+
+func (e *countedError) Unwrap() error { return e.first }

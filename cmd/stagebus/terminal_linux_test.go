@@ -39,7 +39,7 @@ func TestPublishFromTerminal(t *testing.T) {
 	w := newWorld(t)
 	keyboard, tty := openTerminal(t)
 	errs := newBuffer()
-	s := streams{tty, newBuffer(), errs, func(string) string { return w.url }}
+	s := streams{tty, newBuffer(), errs, brokerAt(w.url)}
 	if code := run(t.Context(), []string{"publish", "--topic", "t", "--create"}, s); code != exitUsage || !strings.Contains(errs.String(), "nothing to publish: give the body as an argument") {
 		t.Errorf("exit code %d, %q", code, errs)
 	}
@@ -64,7 +64,7 @@ func TestPublishFromDevNull(t *testing.T) {
 	}
 	defer null.Close() //nolint:errcheck // only read
 	errs := newBuffer()
-	if code := run(t.Context(), []string{"publish", "--topic", "t"}, streams{null, newBuffer(), errs, func(string) string { return w.url }}); code != exitOK {
+	if code := run(t.Context(), []string{"publish", "--topic", "t"}, streams{null, newBuffer(), errs, brokerAt(w.url)}); code != exitOK {
 		t.Errorf("exit code %d, %q", code, errs)
 	}
 	errs.await(t, "published 0 messages\n")
@@ -75,7 +75,7 @@ func TestConsumeToTerminal(t *testing.T) {
 	w := newWorld(t)
 	w.seedBodies("text", "\x1b[2J")
 	keyboard, tty := openTerminal(t)
-	s := streams{strings.NewReader(""), tty, newBuffer(), func(string) string { return w.url }}
+	s := streams{strings.NewReader(""), tty, newBuffer(), brokerAt(w.url)}
 	shown := bufio.NewReader(keyboard)
 	for _, c := range []struct{ args, want string }{
 		{"", "(4 bytes that aren't text: --format raw prints them as they are, --format json in base64)\r\n"},

@@ -34,7 +34,6 @@ const (
 )
 
 func (p *program) topicsListCommand() *cobra.Command {
-	var format string
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List topics, one a line",
@@ -42,18 +41,14 @@ func (p *program) topicsListCommand() *cobra.Command {
 people and may change; the JSON, one object a line, stays.`,
 		Args: cobra.NoArgs,
 	}
-	formatFlag(c, &format)
 	c.RunE = p.does(func(ctx context.Context, _ []string) error {
 		return p.admin(ctx, incomplete, func(ctx context.Context, a stagebus.Admin) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
 			infos, err := a.List(ctx)
 			if err != nil {
 				return err
 			}
 			slices.SortFunc(infos, func(a, b stagebus.TopicInfo) int { return strings.Compare(a.Name, b.Name) })
-			if format == "json" {
+			if p.json() {
 				return p.printJSON(infos)
 			}
 			var rows bytes.Buffer
@@ -67,7 +62,6 @@ people and may change; the JSON, one object a line, stays.`,
 }
 
 func (p *program) topicsDescribeCommand() *cobra.Command {
-	var format string
 	c := &cobra.Command{
 		Use:   "describe TOPIC...",
 		Short: "Show partitions, groups and how far they are",
@@ -76,12 +70,8 @@ groups with their depth, the messages that they have not settled yet. The text i
 object a line, stays.`,
 		Args: cobra.MinimumNArgs(1),
 	}
-	formatFlag(c, &format)
 	c.RunE = p.does(func(ctx context.Context, topics []string) error {
 		return p.admin(ctx, incomplete, func(ctx context.Context, a stagebus.Admin) error {
-			if err := checkFormat(format); err != nil {
-				return err
-			}
 			var infos []stagebus.TopicInfo
 			for _, t := range topics {
 				info, err := a.Describe(ctx, t)
@@ -90,7 +80,7 @@ object a line, stays.`,
 				}
 				infos = append(infos, info)
 			}
-			if format == "json" {
+			if p.json() {
 				return p.printJSON(infos)
 			}
 			var rows bytes.Buffer
@@ -135,6 +125,9 @@ is fine if it has the same properties, and an error if not.`,
 				if err := a.Declare(ctx, spec); err != nil {
 					return err
 				}
+				if err := p.did(map[string]any{"declared": t}); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
@@ -159,11 +152,20 @@ go, and its exit code is 2.`,
 					if err := a.Delete(ctx, t); err != nil {
 						return err
 					}
+					if err := p.did(map[string]any{"deleted": t}); err != nil {
+						return err
+					}
 					continue
 				}
 				info, err := a.Describe(ctx, t)
 				if err != nil {
 					return err
+				}
+				if p.json() {
+					if err := p.printLines(newTopicRecord(info)); err != nil {
+						return err
+					}
+					continue
 				}
 				p.notef("would delete %q: %s", t, contents(info))
 			}
@@ -214,17 +216,6 @@ func (p *program) admin(ctx context.Context, lack string, f func(context.Context
 	return err
 }
 
-func formatFlag(c *cobra.Command, format *string) {
-	c.Flags().StringVar(format, "format", "text", "text or json")
-}
-
-func checkFormat(format string) error {
-	if format != "text" && format != "json" {
-		return usage(fmt.Sprintf("--format %q: it is text or json", format))
-	}
-	return nil
-}
-
 // topicRecord is the JSON of a topic. Its fields stay as they are.
 type topicRecord struct {
 	Name       string            `json:"name"`
@@ -246,17 +237,39 @@ type groupRecord struct {
 }
 
 func (p *program) printJSON(infos []stagebus.TopicInfo) error {
+	var lines []any
+	for _, i := range infos {
+		lines = append(lines, newTopicRecord(i))
+	}
+	return p.printLines(lines...)
+}
+
+func newTopicRecord(i stagebus.TopicInfo) topicRecord {
+	r := topicRecord{Name: i.Name, Kind: i.Kind}
+	for _, part := range i.Partitions {
+		r.Partitions = append(r.Partitions, partitionRecord(part))
+	}
+	for _, g := range i.Groups {
+		r.Groups = append(r.Groups, groupRecord(g))
+	}
+	return r
+}
+
+// did prints what was done, which as text goes without saying.
+func (p *program) did(result map[string]any) error {
+	if !p.json() {
+		return nil
+	}
+	return p.printLines(result)
+}
+
+// printLines prints each of vs as JSON on a line of its own.
+func (p *program) printLines(vs ...any) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
-	for _, i := range infos {
-		r := topicRecord{Name: i.Name, Kind: i.Kind}
-		for _, part := range i.Partitions {
-			r.Partitions = append(r.Partitions, partitionRecord(part))
-		}
-		for _, g := range i.Groups {
-			r.Groups = append(r.Groups, groupRecord(g))
-		}
-		if err := e.Encode(r); err != nil {
+	e.SetEscapeHTML(false)
+	for _, v := range vs {
+		if err := e.Encode(v); err != nil {
 			return err
 		}
 	}
@@ -274,6 +287,11 @@ func (p *program) printTable(rows *bytes.Buffer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := p.out.Write(b.Bytes())
+	var out bytes.Buffer
+	for line := range bytes.Lines(b.Bytes()) {
+		out.Write(bytes.TrimRight(line, " \n")) // the last cell may be empty
+		out.WriteByte('\n')
+	}
+	_, err := p.out.Write(out.Bytes())
 	return outputError(err)
 }

@@ -21,7 +21,7 @@ func TestTopics(t *testing.T) {
 	w.run("", "publish", "--topic", "b", "--partition", "1", "-q", "x").want(t, exitOK, "", "")
 	w.run("", "topics", "describe", "b").want(t, exitOK,
 		"b (topic)\n  partition 0    first 0  next 0\n  partition 1    first 0  next 1\n  group default  depth 1  members 0\n  group g        depth 1  members 0\n", "")
-	w.run("", "topics", "describe", "b", "--format", "json").want(t, exitOK,
+	w.run("", "topics", "describe", "b", "--output", "json").want(t, exitOK,
 		`{"name":"b","kind":"topic","partitions":[{"id":0,"first":0,"next":0},{"id":1,"first":0,"next":1}],"groups":[{"name":"default","depth":1,"members":0},{"name":"g","depth":1,"members":0}]}`+"\n", "")
 	w.run("", "topics", "describe", "none").want(t, exitFailure, "", `"none"`)
 
@@ -29,7 +29,7 @@ func TestTopics(t *testing.T) {
 	w.run("", "topics", "delete", "b", "-q").want(t, exitUsage, "", "stagebus: nothing was deleted: add --yes\n")
 	w.run("", "topics", "delete", "b", "--yes").want(t, exitOK, "", "")
 	w.run("", "topics", "delete", "b", "--yes").want(t, exitFailure, "", "not found")
-	w.run("", "topics", "list", "--format", "json").want(t, exitOK,
+	w.run("", "topics", "list", "--output", "json").want(t, exitOK,
 		`{"name":"a","kind":"topic","partitions":[{"id":0,"first":0,"next":0}],"groups":[{"name":"default","depth":0,"members":0}]}`+"\n", "")
 }
 
@@ -85,7 +85,7 @@ func Example() {
 	defer broker.Close(context.Background()) //nolint:errcheck // memory
 	s := streams{
 		in: strings.NewReader("{\"id\": 1}\n{\"id\": 2}\n"), out: os.Stdout, err: os.Stderr,
-		getenv: func(string) string { return "memory://example" },
+		getenv: brokerAt("memory://example"),
 	}
 	run(context.Background(), []string{"publish", "--create", "--topic", "prompts", "--quiet"}, s)
 	run(context.Background(), []string{"consume", "--topic", "prompts", "--quiet"}, s)

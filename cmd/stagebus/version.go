@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"runtime/debug"
 
@@ -18,11 +17,7 @@ func (p *program) versionCommand() *cobra.Command {
 			info, _ := debug.ReadBuildInfo()
 			line := version(info)
 			if p.json() {
-				b, err := json.Marshal(map[string]string{"version": line})
-				if err != nil {
-					return err
-				}
-				line = string(b)
+				return p.printLines(map[string]any{"version": line})
 			}
 			_, err := fmt.Fprintln(p.out, line)
 			return outputError(err)
