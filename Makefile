@@ -13,7 +13,7 @@ CC_PACKAGES := gcc libc6-dev
 PYTHON_PACKAGES := python3 python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help lint unit test long fuzz up down cc python tools clean
+.PHONY: help lint unit test long fuzz up down man cc python tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ up: ## native brokers that stay; prints the variables that name them, for eval
 
 down: ## ends them
 	@integration/brokers down
+
+man: ## manual pages in bin/man
+	$(GO) run ./cmd/stagebus man bin/man
 
 # install COMMAND PACKAGES: installs PACKAGES unless COMMAND succeeds.
 define install

@@ -72,7 +72,7 @@ Formats:
 	f.IntVarP(&o.count, "count", "n", 0, "stop after that many messages; exit code 3 if the end comes before")
 	f.StringVar(&o.from, "from", "", "earliest, latest, an offset, a `time` (RFC 3339 or 2026-01-02), or how long ago (1h)")
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on at the end and wait for new messages")
-	f.StringVar(&o.format, "format", "", "raw, json or template (default: raw, or json with --output json)")
+	f.Var(&choice{&o.format, []string{"raw", "json", "template"}}, "format", "`format`: raw, json or template (default: raw, or json with --output json)")
 	f.StringVar(&o.template, "template", "", "template for --format template")
 	f.BoolVar(&o.create, "create", false, "declare topics that don't exist")
 	f.DurationVar(&o.timeout, "timeout", 0, "stop after that time; exit code 3 if --count was not reached (default: never)")

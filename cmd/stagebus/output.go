@@ -37,10 +37,8 @@ func (o *consumeFlags) formatter(terminal, results bool) (formatter, error) {
 		}, nil
 	case o.format == "" && terminal:
 		return cautious, nil
-	case o.format == "", o.format == "raw":
-		return raw, nil
 	}
-	return nil, fmt.Errorf("--format %q: it is raw, json or template", o.format)
+	return raw, nil
 }
 
 func raw(b *bytes.Buffer, d *stagebus.Delivery) error {
@@ -189,4 +187,12 @@ func outputError(err error) error {
 		return err
 	}
 	return fmt.Errorf("standard output: %w", err)
+}
+
+// reported is standard output for what cobra prints.
+type reported struct{ w io.Writer }
+
+func (r reported) Write(b []byte) (int, error) {
+	n, err := r.w.Write(b)
+	return n, outputError(err)
 }

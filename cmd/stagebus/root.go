@@ -40,9 +40,6 @@ func run(ctx context.Context, args []string, s streams) int {
 	defer p.stopMetrics()
 	root := p.command()
 	root.SetArgs(args)
-	root.SetIn(s.in)
-	root.SetOut(s.out)
-	root.SetErr(s.err)
 	err := root.ExecuteContext(ctx)
 	if err == nil || errors.Is(err, errReaderLeft) {
 		return exitOK
@@ -71,14 +68,18 @@ The first interrupt stops in order, the second at once.`,
 		Args:          noSuchCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.SetIn(p.in) // before cobra's own commands are made, which keep what is set then
+	root.SetOut(reported{p.out})
+	root.SetErr(p.err)
 	p.output = "text"
 	root.PersistentFlags().VarP(&choice{&p.output, []string{"text", "json"}}, "output", "o", "`format` of results and errors: text, which may change, or json")
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return p.settle(c) }
-	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.contextCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.contextCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
 	p.terminalFlags(root)
 	root.SetFlagErrorFunc(flagError)
 	strict(root)
 	plainArgs(root)
+	p.completions(root)
 	return root
 }
 

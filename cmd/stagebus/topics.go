@@ -68,7 +68,8 @@ func (p *program) topicsDescribeCommand() *cobra.Command {
 		Long: `describe prints each topic's partitions with the offset of the first message kept and of the next one sent, and its
 groups with their depth, the messages that they have not settled yet. The text is for people and may change; the JSON, one
 object a line, stays.`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: p.completeTopics,
 	}
 	c.RunE = p.does(func(ctx context.Context, topics []string) error {
 		return p.admin(ctx, incomplete, func(ctx context.Context, a stagebus.Admin) error {
@@ -142,7 +143,8 @@ func (p *program) topicsDeleteCommand() *cobra.Command {
 		Short: "Delete topics with their messages",
 		Long: `delete removes topics, their messages and their groups' places; dead letters stay. Without --yes it only says what would
 go, and its exit code is 2.`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: p.completeTopics,
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "delete")
 	c.RunE = p.does(func(ctx context.Context, topics []string) error {
