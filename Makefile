@@ -9,11 +9,12 @@ LINT_VERSION := v2.15.0
 LINT := bin/golangci-lint-$(LINT_VERSION)
 # What the race detector needs beside Go; integration/brokers sees to the brokers.
 CC_PACKAGES := gcc libc6-dev
-# For the tests against Python's clients, which make a virtual environment.
+# For the tests against other clients: Python's in a virtual environment, Java's, kcat, and tshark, which looks on.
 PYTHON_PACKAGES := python3 python3-venv
+JAVA_PACKAGES := default-jdk-headless maven
 
 .DEFAULT_GOAL := help
-.PHONY: help lint unit test long fuzz up down man cc python tools clean
+.PHONY: help lint unit test long fuzz up down man cc peers tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,10 +35,10 @@ $(LINT):
 unit: cc ## the library's tests alone, without brokers
 	env -u STAGEBUS_TEST_AMQP_URL -u STAGEBUS_TEST_KAFKA_URL $(GO) test -race -count=1 -timeout 10m $(FLAGS) ./...
 
-test: cc python tools ## all tests, with brokers: the environment's, else Docker's, else native ones
+test: cc peers tools ## all tests, with brokers: the environment's, else Docker's, else native ones
 	bin/withbrokers bin/testreport .,integration -race -count=1 -timeout 30m $(FLAGS) ./...
 
-long: cc python tools ## the same with the tests that take long
+long: cc peers tools ## the same with the tests that take long
 	STAGEBUS_LONG=1 bin/withbrokers bin/testreport .,integration -race -count=1 -timeout 3h $(FLAGS) ./...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
@@ -68,8 +69,11 @@ endef
 cc:
 	$(call install,command -v $${CC:-cc},$(CC_PACKAGES))
 
-python:
+peers:
 	$(call install,python3 -c 'import ensurepip',$(PYTHON_PACKAGES))
+	$(call install,{ command -v javac && command -v mvn; },$(JAVA_PACKAGES))
+	$(call install,command -v kcat,kcat)
+	$(call install,command -v tshark,tshark)
 
 tools:
 	cd integration && $(GO) build -buildvcs=false -o $(CURDIR)/bin/ ./broker/withbrokers ./broker/testreport

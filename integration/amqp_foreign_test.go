@@ -12,8 +12,6 @@ import (
 	"github.com/stagebus/stagebus/integration/broker"
 )
 
-const document = `{"id": 1, "text": "Hello World", "timestamp": 1625512731}`
-
 // A queue that a Python program declared, not durable and bound to nothing, is shared in both directions, by its name as a topic and as
 // a raw queue; neither side's declaration disturbs the other's.
 func TestAMQPForeignQueue(t *testing.T) {

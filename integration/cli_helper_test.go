@@ -20,9 +20,6 @@ import (
 // cliTimeout bounds one command, so that a hang is a failure.
 const cliTimeout = 90 * time.Second
 
-// The peers' clients that share queues with us.
-var cliPeers = []string{"pika==1.4.4", "kafka-python==3.0.12"}
-
 // cliBinary builds the command once.
 var cliBinary = sync.OnceValues(func() (string, error) {
 	dir, err := os.UserCacheDir()
@@ -36,47 +33,6 @@ var cliBinary = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
 	return file, nil
-})
-
-// errNoPython says that the machine can't run the peers' clients.
-var errNoPython = errors.New("python3 with venv is missing: apt-get install python3-venv")
-
-// cliPython makes a virtual environment with the peers once, for all runs on this machine, and returns its interpreter.
-var cliPython = sync.OnceValues(func() (string, error) {
-	if exec.Command("python3", "-c", "import ensurepip, venv").Run() != nil {
-		return "", errNoPython
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	cache = filepath.Join(cache, "stagebus-test")
-	home := filepath.Join(cache, "venv-"+strings.ReplaceAll(strings.Join(cliPeers, "-"), "==", "-"))
-	python := filepath.Join("bin", "python")
-	if exec.Command(filepath.Join(home, python), "-c", "import pika, kafka").Run() == nil {
-		return filepath.Join(home, python), nil
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", err
-	}
-	// Beside its place first: a run that breaks off, or another at the same time, leaves no half of one.
-	fresh, err := os.MkdirTemp(cache, "venv-*")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(fresh) //nolint:errcheck // a directory of ours
-	for _, args := range [][]string{
-		{"python3", "-m", "venv", fresh},
-		append([]string{filepath.Join(fresh, python), "-m", "pip", "install", "--quiet"}, cliPeers...),
-	} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%v: %w: %s", args, err, out)
-		}
-	}
-	if err := os.RemoveAll(home); err != nil {
-		return "", err
-	}
-	return filepath.Join(home, python), os.Rename(fresh, home)
 })
 
 // cliResult is what a command did.
@@ -118,23 +74,6 @@ func cliRun(t *testing.T, stdin string, env []string, name string, args ...strin
 		t.Fatalf("%s %v: %v, %v: %s", name, args, err, context.Cause(ctx), &errs)
 	}
 	return cliResult{c.ProcessState.ExitCode(), out.String(), errs.String()}
-}
-
-// python runs a program with the peers' clients and returns its standard output.
-func python(t *testing.T, program, stdin string, args ...string) string {
-	t.Helper()
-	file, err := cliPython()
-	if errors.Is(err, errNoPython) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := cliRun(t, stdin, os.Environ(), file, append([]string{"-c", program}, args...)...)
-	if r.code != 0 {
-		t.Fatalf("python: %+v", r)
-	}
-	return r.out
 }
 
 // eachBroker runs f on RabbitMQ and on Kafka.
