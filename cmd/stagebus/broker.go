@@ -33,7 +33,11 @@ func (p *program) open(ctx context.Context) (*stagebus.Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.connect(ctx, raw)
+	b, err := p.connect(ctx, raw)
+	if errors.Is(err, stagebus.ErrInvalid) {
+		err = &usageError{fmt.Errorf("%s: %w", p.from, err)}
+	}
+	return b, err
 }
 
 // connect opens a broker within --connect-timeout, with everything that passes counted for --metrics.

@@ -22,6 +22,7 @@ type program struct {
 	broker         string
 	context        string            // of --context
 	said           map[string]string // where the value of a flag comes from, see settle
+	from           string            // where the broker was said, once its address is known
 	connectTimeout time.Duration
 	quiet          bool
 	color          string // auto, always or never; see colour
@@ -40,11 +41,11 @@ func run(ctx context.Context, args []string, s streams) int {
 	defer p.stopMetrics()
 	root := p.command()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil || errors.Is(err, errReaderLeft) {
 		return exitOK
 	}
-	return p.fail(err, args)
+	return p.fail(c, err, args)
 }
 
 func (p *program) command() *cobra.Command {
