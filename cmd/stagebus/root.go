@@ -30,6 +30,7 @@ type program struct {
 
 	meter   *meter.Meter
 	metrics string       // address of --metrics
+	bare    bool         // nothing is counted but for --metrics: what is measured is the broker
 	server  *http.Server // of --metrics, once it serves
 }
 
@@ -75,7 +76,7 @@ The first interrupt stops in order, the second at once.`,
 	p.output = "text"
 	root.PersistentFlags().VarP(&choice{&p.output, []string{"text", "json"}}, "output", "o", "`format` of results and errors: text, which may change, or json")
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return p.settle(c) }
-	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.contextCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
+	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.benchCommand(), p.topicsCommand(), p.contextCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
 	p.terminalFlags(root)
 	root.SetFlagErrorFunc(flagError)
 	strict(root)
