@@ -68,7 +68,7 @@ func openKafka(u *url.URL, o Options) (*stagebus.Broker, error) {
 // reached is [stagebus.ErrUnavailable], wrong credentials are [stagebus.ErrAuth]. No error shows the password. Nothing stays open after
 // an error; the caller closes the Broker otherwise. Open is safe for concurrent use.
 func Open(ctx context.Context, rawURL string, o Options) (*stagebus.Broker, error) {
-	u, err := parse(rawURL)
+	u, err := ParseURL(rawURL)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*stagebus.Broker, erro
 // CheckURL returns what Open says of a URL that can't be right: nil, or a *[stagebus.InvalidError]. It connects to nothing, but reads the
 // certificate files that the URL names.
 func CheckURL(rawURL string) error {
-	u, err := parse(rawURL)
+	u, err := ParseURL(rawURL)
 	if err != nil {
 		return err
 	}
@@ -112,8 +112,10 @@ func CheckURL(rawURL string) error {
 	return err
 }
 
-// parse never shows what url.Parse says: its errors quote the URL or a part of it, and a password with a "/" in it looks like a port.
-func parse(raw string) (*url.URL, error) {
+// ParseURL reads a URL as [Open] does, for programs that look at a broker beside its adapter. The scheme of what it returns is one
+// that Open knows; the rest is for that adapter's own ParseURL. Errors are [stagebus.ErrInvalid] and show neither the URL nor a part of it:
+// a password with a "/" in it looks like a port, and url.Parse quotes what it doesn't understand.
+func ParseURL(raw string) (*url.URL, error) {
 	known := slices.Sorted(maps.Keys(schemes))
 	scheme, _, ok := strings.Cut(raw, "://")
 	if !ok {

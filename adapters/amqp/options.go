@@ -102,6 +102,16 @@ func newDriver(o Options) (*driver, error) {
 	return d, nil
 }
 
+// Effective returns o as [New] uses it, with the defaults filled in, for programs that look at a broker beside the adapter. Errors are
+// [stagebus.ErrInvalid].
+func (o Options) Effective() (Options, error) {
+	c, err := o.resolve()
+	if err != nil {
+		return Options{}, err
+	}
+	return c.Options, nil
+}
+
 // config is Options with defaults, checked, and what connections learn.
 type config struct {
 	Options

@@ -50,6 +50,9 @@ func TestParseURL(t *testing.T) {
 			t.Errorf("%s: %v", c.url, err)
 			continue
 		}
+		if e, err := o.Effective(); err != nil || !slices.Equal(e.Addresses, c.addresses) || e.User != c.user || e.Vhost != c.vhost {
+			t.Errorf("%s: effective %+v, %v", c.url, e, err)
+		}
 		if !slices.Equal(r.Addresses, c.addresses) || r.Vhost != c.vhost || r.User != c.user || r.Password != c.password {
 			t.Errorf("%s: %v %q %q %q", c.url, r.Addresses, r.Vhost, r.User, r.Password)
 		}
