@@ -30,11 +30,7 @@ func (p *program) serveMetrics() error {
 	}
 	listener, err := net.Listen("tcp", p.metrics)
 	if err != nil {
-		err = fmt.Errorf("--metrics %s: %w; choose another address, such as localhost:0", p.metrics, err)
-		if _, ok := errors.AsType[*net.AddrError](err); ok {
-			err = &usageError{err}
-		}
-		return err
+		return fmt.Errorf("--metrics %s: %w; choose another address, such as localhost:0", p.metrics, err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
