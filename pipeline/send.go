@@ -60,7 +60,6 @@ func (r *run) send() {
 
 // collect makes the next batch, or says how long to wait for those that are to be sent again (0: for a wake-up). r.mu is held.
 func (r *run) collect() (b *batch, pause time.Duration) {
-	r.newAgain = false
 	if r.again.n > 0 {
 		if pause = time.Until(r.againAt); pause <= 0 || r.hard.Err() != nil {
 			r.pending.prepend(&r.again)
@@ -116,7 +115,7 @@ func (r *run) landed(b *batch, os []stagebus.Outcome) {
 		}
 	}
 	if errs != nil {
-		r.failed(b, errs, true)
+		r.failed(b, errs)
 		return
 	}
 	r.failures = 0
@@ -144,7 +143,7 @@ func (r *run) refused(b *batch, err error) {
 	}
 	r.mu.Lock()
 	r.inFlight--
-	r.failed(b, errs, aligned || len(b.items) == 1)
+	r.failed(b, errs)
 }
 
 func (r *run) recycle(b *batch) {
@@ -178,36 +177,33 @@ func (r *run) resolve(it *item, v stagebus.Verdict) {
 	r.advance(k)
 }
 
-// failed decides what becomes of a batch of which something was not sent, and gives r.mu up. known says that the errors are those of the
-// messages they stand for, not one for all.
-func (r *run) failed(b *batch, errs []error, known bool) {
+// failed decides what becomes of a batch of which something was not sent, and gives r.mu up.
+func (r *run) failed(b *batch, errs []error) {
 	var first error // of those that will be sent again
 	var events []stagebus.Event
-	n, wait, blamed := 0, false, false
+	n, wait := 0, false
 	broken := orders{}
 	for i, it := range b.items {
 		from, to := b.starts[i], b.starts[i+1]
 		at, c, err := worst(errs[from:to])
-		if c == hopeless && !known {
-			c = lasting
-		}
-		blamed = blamed || c > innocent
-		switch over := r.hard.Err() != nil; { // then what failed, for whatever reason, is given back by collect
-		case c == hopeless && !over:
+		v := it.verdict
+		switch {
+		case c == hopeless:
 			err = r.say(b.ms[from+at], err)
+			v = stagebus.Reject(r.s.wrap(err).Error())
 			events = append(events, stagebus.Event{Kind: stagebus.EventError, Topic: b.ms[from+at].Topic, N: 1, Err: err})
-			r.resolve(it, stagebus.Reject(r.s.wrap(err).Error()))
+			r.resolve(it, v)
 			continue
-		case !over && (c == fatal || c == lasting && r.patienceEnds(it)):
+		case c == fatal, c == lasting && r.patienceEnds(it):
 			r.stop(r.say(b.ms[from+at], err))
 			broken.add(it, b.ms[from:to], errs[from:to])
 			r.resolve(it, stagebus.Release)
 			continue
 		case c == fine && !broken.has(it, b.ms[from:to]):
-			r.resolve(it, it.verdict)
+			r.resolve(it, v)
 			continue
 		}
-		if c > innocent && first == nil {
+		if c != fine && c != innocent && first == nil {
 			first = r.say(b.ms[from+at], err)
 		}
 		wait = wait || c > innocent
@@ -224,9 +220,8 @@ func (r *run) failed(b *batch, errs []error, known bool) {
 		r.again.push(it)
 	}
 	r.recycle(b)
-	r.newAgain = r.again.n > 0
 	r.againAt = time.Now()
-	if wait || !blamed { // not at once for ever, when a producer blames nobody
+	if wait {
 		r.againAt = r.againAt.Add(min(firstPause<<min(r.failures, 16), lastPause))
 		r.failures++
 	}

@@ -33,17 +33,24 @@ func (p *program) open(ctx context.Context) (*stagebus.Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.connect(ctx, raw)
+	b, err := p.connect(ctx, raw)
+	if errors.Is(err, stagebus.ErrInvalid) {
+		err = &usageError{fmt.Errorf("%s: %w", p.from, err)}
+	}
+	return b, err
 }
 
-// connect opens a broker within --connect-timeout, with everything that passes counted for --metrics.
+// connect opens a broker within --connect-timeout, with everything that passes counted for --metrics and for tables.
 func (p *program) connect(ctx context.Context, raw string) (*stagebus.Broker, error) {
 	if err := p.serveMetrics(); err != nil {
 		return nil, err
 	}
-	stack, err := stagebus.NewStack(p.meter.Middleware())
-	if err != nil {
-		return nil, err
+	var stack stagebus.Stack
+	if !p.bare || p.metrics != "" {
+		var err error
+		if stack, err = stagebus.NewStack(p.meter.Middleware()); err != nil {
+			return nil, err
+		}
 	}
 	connect, cancel := context.WithTimeout(ctx, p.connectTimeout)
 	defer cancel()

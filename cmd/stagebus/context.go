@@ -161,7 +161,7 @@ func (p *program) contextChanged(s *contexts, name, what string) error {
 
 func (p *program) contextUseCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:               "use NAME | -",
+		Use:               "use NAME|-",
 		Short:             "Make a context the current one; - is the one before",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: p.completeContexts,

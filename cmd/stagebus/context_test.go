@@ -72,7 +72,7 @@ func TestContextRefuses(t *testing.T) {
 		"add x --broker kafka://h --password hunter2":         "--password: not a reference: it is env:NAME (an environment variable) or file:PATH",
 		"add x --broker amqp://h --password env:X":            "--password: whose? write the user into the URL: amqp://USER@h",
 		"add x --broker kafka://h:1 --connect-timeout hunter": `--connect-timeout: "hunter" is not a positive duration`,
-		"use": "an argument is missing: stagebus context use NAME | -",
+		"use": "an argument is missing: stagebus context use NAME|-",
 	} {
 		h := newHome(t)
 		r := h.words("context " + args)
@@ -135,8 +135,8 @@ func TestPrecedence(t *testing.T) {
 func TestExplain(t *testing.T) {
 	h := newHome(t)
 	r := h.words("config explain")
-	if got, want := strings.Join(strings.Fields(r.out), " "), "broker none built-in connect-timeout 10s built-in output text built-in color no not a terminal "+
-		"config file HOME/.config/stagebus/config.yaml doesn't exist state file HOME/.local/state/stagebus/state.yaml doesn't exist"; got != want || r.code != exitOK || r.err != "" {
+	if got, want := strings.Join(strings.Fields(r.out), " "), "broker none (built-in) connect-timeout 10s (built-in) output text (built-in) color no (not a terminal) "+
+		"config file HOME/.config/stagebus/config.yaml (doesn't exist) state file HOME/.local/state/stagebus/state.yaml (doesn't exist)"; got != want || r.code != exitOK || r.err != "" {
 		t.Errorf("%+v, want %s", r, want)
 	}
 	h.words("context add prod --broker amqps://app@h/ --password env:PW")

@@ -45,7 +45,7 @@ from. The nearest wins: flags, STAGEBUS_ variables, the context, what is built i
 				}
 				continue
 			}
-			fmt.Fprintf(&rows, "%s\t%s\t%s\n", s.Name, s.Value, s.From)
+			fmt.Fprintf(&rows, "%s\t%s  (%s)\n", s.Name, s.Value, s.From)
 		}
 		return p.printTable(&rows)
 	})

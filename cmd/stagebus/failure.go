@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 
+	"github.com/spf13/cobra"
 	"github.com/stagebus/stagebus"
 )
 
@@ -55,64 +58,101 @@ func kindOf(err error) string {
 			return k.word
 		}
 	}
+	if _, ok := errors.AsType[*inputError](err); ok {
+		return "input"
+	}
+	if _, ok := errors.AsType[*templateError](err); ok {
+		return "template"
+	}
+	if _, ok := errors.AsType[syscall.Errno](err); ok {
+		return "system"
+	}
 	return "failure"
 }
 
 func newFailure(err error) failure {
-	f := failure{Error: err.Error(), Kind: kindOf(err), Code: exitCode(err)}
-	var e *stagebus.Error
-	if errors.As(err, &e) {
-		f.Topic, f.Broker, f.Hint = e.Topic, e.Broker, advice(e)
-		if e.Do != "" {
-			f.Error = strings.Replace(f.Error, "; "+e.Do, "", 1)
-		}
+	text, hint := spoken(err)
+	f := failure{Error: text, Hint: hint, Kind: kindOf(err), Code: exitCode(err)}
+	if e, ok := errors.AsType[*stagebus.Error](err); ok {
+		f.Topic, f.Broker = e.Topic, e.Broker
 	}
-	var counted *countedError
-	if errors.As(err, &counted) {
-		f.counts = &counted.counts
+	if e, ok := errors.AsType[*countedError](err); ok {
+		f.counts = &e.counts
 	}
 	return f
 }
 
-// message is err for people: with the hint where the library's was.
-func message(err error) string {
-	var e *stagebus.Error
-	s := err.Error()
-	if !errors.As(err, &e) {
-		return s
+// spoken is err in the words of the shell, and what to do about it. The library speaks of its options and calls, where a command has
+// flags and commands: both are told by type and replaced.
+func spoken(err error) (text, hint string) {
+	text = err.Error()
+	if e, ok := errors.AsType[*stagebus.InvalidError](err); ok {
+		text = strings.Replace(text, e.Error(), invalidFlag(e), 1)
 	}
-	hint := advice(e)
-	switch {
-	case hint == e.Do:
-	case e.Do != "":
-		s = strings.Replace(s, "; "+e.Do, "; "+hint, 1)
-	case hint != "":
-		s += "; " + hint
+	if e, ok := errors.AsType[*stagebus.Error](err); ok {
+		hint = advice(e)
+		if e.Do != "" {
+			text = strings.Replace(text, "; "+e.Do, "", 1)
+		}
 	}
-	return s
+	return text, hint
 }
 
-// advice is what to do about e in the shell: the library speaks of options where a command has flags.
+// flagOf is where the fields of invalid errors come from.
+var flagOf = map[string]string{
+	"ConsumerOptions.Topics": "--topic",
+	"ConsumerOptions.Start":  "--from",
+	"ConsumerOptions.Group":  "--group",
+	"partitions":             "--partitions",
+}
+
+func invalidFlag(e *stagebus.InvalidError) string {
+	flag, ok := flagOf[e.Field]
+	switch {
+	case !ok && e.Value == "":
+		return fmt.Sprintf("invalid %s: %s", e.Field, e.Reason)
+	case !ok:
+		return e.Error()
+	case e.Value == "":
+		return flag + ": " + e.Reason
+	}
+	return fmt.Sprintf("%s %q: %s", flag, e.Value, e.Reason)
+}
+
+// advice is what to do about e, if the library's own words are not for the shell.
 func advice(e *stagebus.Error) string {
+	_, foreign := stagebus.RawTopic(e.Topic)
+	switch {
+	case e.Topic == "" || foreign:
+	case errors.Is(e.Kind, stagebus.ErrNoRoute), errors.Is(e.Kind, stagebus.ErrNotFound) && e.Op == "consume":
+		return fmt.Sprintf("make it with stagebus topics declare %s, or add --create", e.Topic)
+	case errors.Is(e.Kind, stagebus.ErrNotFound) && e.Op == "send": // a partition
+		return fmt.Sprintf("stagebus topics describe %s shows which there are", e.Topic)
+	case errors.Is(e.Kind, stagebus.ErrNotFound):
+		return "stagebus topics list shows which there are"
+	}
 	return e.Do
 }
 
-// fail says on standard error why the command ends, and returns its exit code.
-func (p *program) fail(err error, args []string) int {
+// fail says on standard error why command c ends, and returns its exit code.
+func (p *program) fail(c *cobra.Command, err error, args []string) int {
 	if !p.ran {
 		err = &usageError{err}
 	}
-	if !p.wantsJSON(args) {
-		s := message(err)
-		if !p.ran {
-			s += " (see stagebus --help)"
-		}
-		p.say(s)
-		return exitCode(err)
-	}
 	f := newFailure(err)
 	f.Error, f.Hint = oneLine(f.Error), oneLine(f.Hint)
-	p.sayJSON(f)
+	if p.wantsJSON(args) {
+		p.sayJSON(f)
+		return f.Code
+	}
+	s := f.Error
+	if f.Hint != "" {
+		s += "; " + f.Hint
+	}
+	if !p.ran {
+		s += fmt.Sprintf(" (see %s --help)", c.CommandPath())
+	}
+	p.say(s)
 	return f.Code
 }
 

@@ -51,6 +51,15 @@ func (o origin) wrap(err error) error {
 	return err
 }
 
+// bad is wrap for what is wrong with the input itself.
+func (o origin) bad(err error) error { return o.wrap(&inputError{err}) }
+
+// inputError is about what is to be published, not about the broker.
+type inputError struct{ err error }
+
+func (e *inputError) Error() string { return e.err.Error() }
+func (e *inputError) Unwrap() error { return e.err }
+
 // single is an input of one message.
 type single struct {
 	item
@@ -89,7 +98,7 @@ func (l *lines) next() (item, error) {
 		case errors.Is(err, io.EOF):
 			return item{}, io.EOF
 		case err != nil:
-			return item{}, at.wrap(err)
+			return item{}, at.bad(err)
 		case !l.records:
 			return item{stagebus.Message{Body: line}, at}, nil
 		case len(bytes.TrimSpace(line)) == 0:
@@ -97,7 +106,7 @@ func (l *lines) next() (item, error) {
 		}
 		m, err := decodeRecord(line)
 		if err != nil {
-			return item{}, at.wrap(err)
+			return item{}, at.bad(err)
 		}
 		return item{m, at}, nil
 	}
@@ -162,7 +171,7 @@ func (f *files) next() (item, error) {
 		f.names = f.names[1:]
 		file, err := os.Open(name)
 		if err != nil {
-			return item{}, err
+			return item{}, &inputError{fmt.Errorf("--file: %w", err)}
 		}
 		if !f.records {
 			return f.whole(name, file)
@@ -179,7 +188,7 @@ func (f *files) whole(name string, file *os.File) (item, error) {
 		err = tooLong(f.max)
 	}
 	if err != nil {
-		return item{}, at.wrap(err)
+		return item{}, at.bad(err)
 	}
 	return item{stagebus.Message{Body: body}, at}, nil
 }

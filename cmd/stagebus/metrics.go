@@ -30,7 +30,11 @@ func (p *program) serveMetrics() error {
 	}
 	listener, err := net.Listen("tcp", p.metrics)
 	if err != nil {
-		return fmt.Errorf("--metrics %s: %w; choose another address, such as localhost:0", p.metrics, err)
+		err = fmt.Errorf("--metrics %s: %w; choose another address, such as localhost:0", p.metrics, err)
+		if _, ok := errors.AsType[*net.AddrError](err); ok {
+			err = &usageError{err}
+		}
+		return err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))

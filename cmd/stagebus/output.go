@@ -3,15 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"syscall"
-	"text/template"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -60,61 +55,6 @@ func printable(body []byte) bool {
 	return utf8.Valid(body) && !bytes.ContainsFunc(body, func(r rune) bool {
 		return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
 	})
-}
-
-// view is what a template sees.
-type view struct {
-	Topic                                                                                     string
-	Partition                                                                                 int32
-	Offset                                                                                    int64
-	Key, Body                                                                                 string
-	Headers                                                                                   stagebus.Headers
-	Time                                                                                      time.Time
-	ID, Source, Type, Subject, ContentType, ContentEncoding, CorrelationID, ReplyTo, Audience string
-	Deadline                                                                                  time.Time
-	Priority                                                                                  uint8
-	Attempt                                                                                   int
-	Redelivered                                                                               bool
-	Error                                                                                     string
-}
-
-func newView(d *stagebus.Delivery) *view {
-	v := &view{
-		Topic: d.Topic, Partition: d.Position.Partition, Offset: d.Position.Offset, Key: string(d.Key), Body: string(d.Body),
-		Headers: d.Headers, Time: d.Time, ID: d.ID, Source: d.Source, Type: d.Type, Subject: d.Subject, ContentType: d.ContentType,
-		ContentEncoding: d.ContentEncoding, CorrelationID: d.CorrelationID, ReplyTo: d.ReplyTo, Audience: d.Audience,
-		Deadline: d.Deadline, Priority: d.Priority, Attempt: d.Attempt, Redelivered: d.Redelivered,
-	}
-	if d.Err != nil {
-		v.Error = d.Err.Error()
-	}
-	return v
-}
-
-func templated(text string) (formatter, error) {
-	var current *view // for the header function; templates run one after the other
-	t, err := template.New("--template").Funcs(template.FuncMap{
-		"header": func(name string) string { v, _ := current.Headers.Get(name); return v },
-		"base64": func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
-		"json": func(v any) (string, error) {
-			b, err := json.Marshal(v)
-			return string(b), err
-		},
-	}).Parse(text)
-	if err == nil {
-		// A field that doesn't exist is found when a template runs: better before the first message than at it.
-		current = &view{}
-		err = t.Execute(io.Discard, current)
-	}
-	if err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "template: "))
-	}
-	return func(b *bytes.Buffer, d *stagebus.Delivery) error {
-		current = newView(d)
-		err := t.Execute(b, current)
-		b.WriteByte('\n')
-		return err
-	}, nil
 }
 
 // printer writes deliveries and knows which of them are out.

@@ -198,7 +198,7 @@ func TestPublishStopsAtTheFirstFailure(t *testing.T) {
 			r := w.run(strings.Repeat(ok, 300)+c.bad+"\n"+ok+ok, "publish", "--jsonl")
 			r.want(t, exitFailure, "", "stagebus: line 301: ")
 			r.want(t, exitFailure, "", c.want)
-			r.want(t, exitFailure, "", "; published 300, failed 1\n")
+			r.want(t, exitFailure, "", "; published 300, failed 1")
 			if strings.Count(r.err, "\n") != 1 {
 				t.Errorf("more than one line: %s", r.err)
 			}

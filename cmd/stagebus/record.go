@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/internal/nearest"
 )
 
 // record is one message as one line of JSON: what consume prints and publish --jsonl reads. Every message survives the way
@@ -168,6 +172,9 @@ func decodeRecord(line []byte) (stagebus.Message, error) {
 	d.DisallowUnknownFields()
 	var r record
 	if err := d.Decode(&r); err != nil {
+		if misspelt := unknownField(line); misspelt != nil {
+			err = misspelt
+		}
 		return stagebus.Message{}, plainJSONError(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -219,13 +226,41 @@ func plainJSONError(err error) error {
 	switch {
 	case errors.As(err, &wrong) && wrong.Field == "":
 		return fmt.Errorf("a JSON %s where an object is expected", wrong.Value)
+	case errors.As(err, &wrong) && wrong.Field == "headers":
+		return errors.New(`"headers" is a list of pairs, as in "headers": [["name", "value"]]`)
 	case errors.As(err, &wrong):
 		return fmt.Errorf("a JSON %s does not fit into %q", wrong.Value, wrong.Field)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("the JSON object does not end")
 	}
 	s := strings.TrimPrefix(err.Error(), "json: ")
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+		s += "; without --jsonl each line is a message as it is"
+	}
 	return fmt.Errorf("not a record in JSON: %s", s)
+}
+
+// unknownField names the first field that a record doesn't have, and what was probably meant.
+func unknownField(line []byte) error {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(line, &fields) != nil {
+		return nil
+	}
+	var known []string
+	for t, i := reflect.TypeFor[record](), 0; i < t.NumField(); i++ {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		known = append(known, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) { // as encoding/json compares
+			continue
+		}
+		if near := nearest.Of(name, known); near != "" {
+			return fmt.Errorf("unknown field %q; did you mean %q?", name, near)
+		}
+		return fmt.Errorf("unknown field %q; the fields are %s", name, strings.Join(known, ", "))
+	}
+	return nil
 }
 
 // optional tells a field that is missing from one that is null and from one that is empty.

@@ -22,6 +22,7 @@ type program struct {
 	broker         string
 	context        string            // of --context
 	said           map[string]string // where the value of a flag comes from, see settle
+	from           string            // where the broker was said, once its address is known
 	connectTimeout time.Duration
 	quiet          bool
 	color          string // auto, always or never; see colour
@@ -29,6 +30,7 @@ type program struct {
 
 	meter   *meter.Meter
 	metrics string       // address of --metrics
+	bare    bool         // nothing is counted but for --metrics: what is measured is the broker
 	server  *http.Server // of --metrics, once it serves
 }
 
@@ -40,11 +42,11 @@ func run(ctx context.Context, args []string, s streams) int {
 	defer p.stopMetrics()
 	root := p.command()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil || errors.Is(err, errReaderLeft) {
 		return exitOK
 	}
-	return p.fail(err, args)
+	return p.fail(c, err, args)
 }
 
 func (p *program) command() *cobra.Command {
@@ -74,7 +76,7 @@ The first interrupt stops in order, the second at once.`,
 	p.output = "text"
 	root.PersistentFlags().VarP(&choice{&p.output, []string{"text", "json"}}, "output", "o", "`format` of results and errors: text, which may change, or json")
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return p.settle(c) }
-	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.topicsCommand(), p.contextCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
+	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.benchCommand(), p.topicsCommand(), p.contextCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
 	root.AddCommand(p.doctorCommand())
 	p.terminalFlags(root)
 	root.SetFlagErrorFunc(flagError)

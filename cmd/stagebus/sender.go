@@ -67,7 +67,7 @@ func (b *batcher) read() error {
 		return err
 	}
 	if err := b.fill(&it.Message); err != nil {
-		return it.from.wrap(err)
+		return it.from.bad(err)
 	}
 	b.cur, b.left = it, b.copies
 	return nil

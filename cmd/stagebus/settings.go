@@ -109,7 +109,7 @@ func noSuchContext(f *config.File, name, from string) error {
 	case near != "":
 		s += fmt.Sprintf("; did you mean %q?", near)
 	case len(f.Contexts) > 0:
-		s += "; there are " + strings.Join(f.Names(), ", ")
+		s += "; known are " + strings.Join(f.Names(), ", ")
 	default:
 		s += "; there is none yet: stagebus context add " + name + " --broker URL"
 	}
@@ -124,8 +124,12 @@ func (p *program) look(s config.Store) config.Lookup {
 // address is the URL of the broker that the user named, with its password.
 func (p *program) address() (string, error) {
 	t, err := p.target()
-	if err != nil || t.name == "" {
-		return t.raw, err
+	if err != nil {
+		return "", err
+	}
+	p.from = t.from
+	if t.name == "" {
+		return t.raw, nil
 	}
 	if err := p.timeoutFrom(t); err != nil {
 		return "", &usageError{err}

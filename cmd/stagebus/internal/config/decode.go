@@ -112,11 +112,14 @@ func strict(file string, b []byte, v any, options ...yaml.DecodeOption) error {
 	}
 	var unknown *yaml.UnknownFieldError
 	var mismatch *yaml.TypeError
+	var syntax *yaml.SyntaxError
 	switch {
 	case errors.As(err, &unknown):
 		e.Reason = unknownKey(word, keys(v, e.Column == 1))
 	case errors.As(err, &mismatch):
 		e.Reason = "a text is expected here"
+	case errors.As(err, &syntax):
+		e.Reason = "not YAML: " + e.Reason
 	}
 	return e
 }

@@ -1,0 +1,60 @@
+package bench
+
+import (
+	"context"
+	"sync"
+)
+
+// gate bounds how many messages are between sending and arrival.
+type gate struct {
+	mu          sync.Mutex // protects the following
+	used, limit int
+	free        chan struct{} // holds a token while there may be room
+}
+
+func newGate(limit int) *gate {
+	g := &gate{limit: limit, free: make(chan struct{}, 1)}
+	g.signal()
+	return g
+}
+
+func (g *gate) signal() {
+	select {
+	case g.free <- struct{}{}:
+	default:
+	}
+}
+
+// enter waits for room and takes it for up to n messages. It returns how many, 0 when ctx has ended.
+func (g *gate) enter(ctx context.Context, n int) int {
+	for {
+		select {
+		case <-ctx.Done():
+			return 0
+		case <-g.free:
+		}
+		g.mu.Lock()
+		n := min(n, g.limit-g.used)
+		g.used += max(0, n)
+		room := g.used < g.limit
+		g.mu.Unlock()
+		if room {
+			g.signal() // for others who wait
+		}
+		if n > 0 {
+			return n
+		}
+	}
+}
+
+// leave gives the room of n messages back. A message that was given up as uncertain may arrive later and then counts twice: that is bounded by
+// their number.
+func (g *gate) leave(n int) {
+	if g == nil || n == 0 {
+		return
+	}
+	g.mu.Lock()
+	g.used = max(0, g.used-n)
+	g.mu.Unlock()
+	g.signal()
+}
