@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second // a passing test never waits that long
+const patience = 2 * time.Minute // a passing test never waits that long
 
 func within(t testing.TB) context.Context {
 	t.Helper()
@@ -67,8 +68,14 @@ func consumer(t testing.TB, b *stagebus.Broker, o stagebus.ConsumerOptions) stag
 // send puts n messages of each of some keys into a topic, round by round; the ID of each is KEY/NUMBER.
 func send(t testing.TB, b *stagebus.Broker, topic string, n int, keys ...string) {
 	t.Helper()
+	sendFrom(t, b, topic, 0, n, keys...)
+}
+
+// sendFrom sends those numbered from first up to last, without it.
+func sendFrom(t testing.TB, b *stagebus.Broker, topic string, first, last int, keys ...string) {
+	t.Helper()
 	p := producer(t, b)
-	for i := range n {
+	for i := first; i < last; i++ {
 		ms := make([]stagebus.Message, len(keys))
 		for j, key := range keys {
 			ms[j] = stagebus.Message{Topic: topic, ID: fmt.Sprintf("%s/%d", key, i), Body: []byte("body")}
@@ -211,6 +218,61 @@ func (b *book) inOrder(t testing.TB) {
 	if len(b.back) > 0 {
 		t.Errorf("%d messages came behind later ones of their keys, first %s", len(b.back), b.back[0])
 	}
+}
+
+// spy is a consumer that counts, and fails on demand.
+type spy struct {
+	stagebus.Consumer
+	received, settles atomic.Int32
+	hold              chan struct{} // if not nil, Settle waits for it
+	fail              error         // of Receive
+	failSettle        func(stagebus.Verdict) error
+}
+
+func (s *spy) Receive(ctx context.Context, dst []stagebus.Delivery) (int, error) {
+	if s.fail != nil {
+		return 0, s.fail
+	}
+	n, err := s.Consumer.Receive(ctx, dst)
+	s.received.Add(int32(n))
+	return n, err
+}
+
+func (s *spy) Settle(ctx context.Context, v stagebus.Verdict, ts ...stagebus.Token) error {
+	s.settles.Add(1)
+	if s.hold != nil {
+		<-s.hold
+	}
+	if s.failSettle != nil {
+		if err := s.failSettle(v); err != nil {
+			return err
+		}
+	}
+	return s.Consumer.Settle(ctx, v, ts...)
+}
+
+// hook remembers events.
+type hook struct {
+	mu  sync.Mutex
+	all []stagebus.Event
+}
+
+func (h *hook) add(e stagebus.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all = append(h.all, e)
+}
+
+func (h *hook) of(kind stagebus.EventKind) []stagebus.Event {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var es []stagebus.Event
+	for _, e := range h.all {
+		if e.Kind == kind {
+			es = append(es, e)
+		}
+	}
+	return es
 }
 
 // read enters what comes out of a topic, in the background.

@@ -108,7 +108,8 @@ type run struct {
 	pending           list // outputs to be sent
 	again             list // outputs to be sent again, at…
 	againAt           time.Time
-	failures          int // sends since the last that went well
+	newAgain          bool // the sender has not seen againAt
+	failures          int  // sends since the last that went well
 	inFlight          int
 	batches           []*batch // free
 
@@ -253,7 +254,7 @@ func (r *run) result() error {
 		}
 	}
 	if r.cutOff > 0 {
-		err = errors.Join(err, fmt.Errorf("%w after %v: %d messages were cut off and given back, they come again", ErrDrain, r.s.Drain, r.cutOff))
+		err = errors.Join(err, fmt.Errorf("%w (%v): %d messages were cut off and given back, they come again", ErrDrain, r.s.Drain, r.cutOff))
 	}
 	r.cut(nil)
 	return err
@@ -271,7 +272,7 @@ func (r *run) wake() {
 		r.settlerWaits = false
 		r.toSettle.Signal()
 	}
-	if r.senderWaits && r.inFlight < maxInFlight && (r.pending.n > 0 || r.again.n > 0) {
+	if r.senderWaits && r.inFlight < maxInFlight && (r.pending.n > 0 || r.newAgain) {
 		r.senderWaits = false
 		select {
 		case r.wakeSender <- struct{}{}:

@@ -60,6 +60,7 @@ func (r *run) send() {
 
 // collect makes the next batch, or says how long to wait for those that are to be sent again (0: for a wake-up). r.mu is held.
 func (r *run) collect() (b *batch, pause time.Duration) {
+	r.newAgain = false
 	if r.again.n > 0 {
 		if pause = time.Until(r.againAt); pause <= 0 || r.hard.Err() != nil {
 			r.pending.prepend(&r.again)
@@ -115,7 +116,7 @@ func (r *run) landed(b *batch, os []stagebus.Outcome) {
 		}
 	}
 	if errs != nil {
-		r.failed(b, errs)
+		r.failed(b, errs, true)
 		return
 	}
 	r.failures = 0
@@ -143,7 +144,7 @@ func (r *run) refused(b *batch, err error) {
 	}
 	r.mu.Lock()
 	r.inFlight--
-	r.failed(b, errs)
+	r.failed(b, errs, aligned || len(b.items) == 1)
 }
 
 func (r *run) recycle(b *batch) {
@@ -177,33 +178,36 @@ func (r *run) resolve(it *item, v stagebus.Verdict) {
 	r.advance(k)
 }
 
-// failed decides what becomes of a batch of which something was not sent, and gives r.mu up.
-func (r *run) failed(b *batch, errs []error) {
+// failed decides what becomes of a batch of which something was not sent, and gives r.mu up. known says that the errors are those of the
+// messages they stand for, not one for all.
+func (r *run) failed(b *batch, errs []error, known bool) {
 	var first error // of those that will be sent again
 	var events []stagebus.Event
-	n, wait := 0, false
+	n, wait, blamed := 0, false, false
 	broken := orders{}
 	for i, it := range b.items {
 		from, to := b.starts[i], b.starts[i+1]
 		at, c, err := worst(errs[from:to])
-		v := it.verdict
-		switch {
-		case c == hopeless:
+		if c == hopeless && !known {
+			c = lasting
+		}
+		blamed = blamed || c > innocent
+		switch over := r.hard.Err() != nil; { // then what failed, for whatever reason, is given back by collect
+		case c == hopeless && !over:
 			err = r.say(b.ms[from+at], err)
-			v = stagebus.Reject(r.s.wrap(err).Error())
 			events = append(events, stagebus.Event{Kind: stagebus.EventError, Topic: b.ms[from+at].Topic, N: 1, Err: err})
-			r.resolve(it, v)
+			r.resolve(it, stagebus.Reject(r.s.wrap(err).Error()))
 			continue
-		case c == fatal, c == lasting && r.patienceEnds(it):
+		case !over && (c == fatal || c == lasting && r.patienceEnds(it)):
 			r.stop(r.say(b.ms[from+at], err))
 			broken.add(it, b.ms[from:to], errs[from:to])
 			r.resolve(it, stagebus.Release)
 			continue
 		case c == fine && !broken.has(it, b.ms[from:to]):
-			r.resolve(it, v)
+			r.resolve(it, it.verdict)
 			continue
 		}
-		if c != fine && c != innocent && first == nil {
+		if c > innocent && first == nil {
 			first = r.say(b.ms[from+at], err)
 		}
 		wait = wait || c > innocent
@@ -220,8 +224,9 @@ func (r *run) failed(b *batch, errs []error) {
 		r.again.push(it)
 	}
 	r.recycle(b)
+	r.newAgain = r.again.n > 0
 	r.againAt = time.Now()
-	if wait {
+	if wait || !blamed { // not at once for ever, when a producer blames nobody
 		r.againAt = r.againAt.Add(min(firstPause<<min(r.failures, 16), lastPause))
 		r.failures++
 	}

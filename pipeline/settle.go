@@ -180,7 +180,7 @@ func (r *run) moveOnce(v stagebus.Verdict, ts []stagebus.Token, began time.Time,
 	}
 	failed = fmt.Errorf("%s: %w", kindName(v.Kind), failed)
 	r.mu.Lock()
-	if c >= hopeless || c == lasting && (r.stopping || time.Since(began) >= patience) {
+	if r.hard.Err() == nil && (c >= hopeless || c == lasting && (r.stopping || time.Since(began) >= patience)) {
 		r.stop(failed)
 		r.unlock()
 		r.tell(stagebus.Release, again)
