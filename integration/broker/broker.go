@@ -46,6 +46,7 @@ const (
 	varAMQP       = "STAGEBUS_TEST_AMQP_URL"
 	varAMQPS      = "STAGEBUS_TEST_AMQPS_URL"
 	varManagement = "STAGEBUS_TEST_AMQP_MANAGEMENT"
+	varMetrics    = "STAGEBUS_TEST_AMQP_METRICS"
 	varKafka      = "STAGEBUS_TEST_KAFKA_URL"
 	varKafkaSASL  = "STAGEBUS_TEST_KAFKA_SASL_URL"
 	varKafkaTLS   = "STAGEBUS_TEST_KAFKA_TLS_URL"
@@ -53,7 +54,7 @@ const (
 )
 
 var variables = map[Kind][]string{
-	AMQP:  {varAMQP, varAMQPS, varManagement, varCerts},
+	AMQP:  {varAMQP, varAMQPS, varManagement, varMetrics, varCerts},
 	Kafka: {varKafka, varKafkaSASL, varKafkaTLS, varCerts},
 }
 
@@ -96,6 +97,10 @@ func (b *Broker) SASLURL() (u string, ok bool) { return b.optional(varKafkaSASL)
 // Management returns the URL of RabbitMQ's management API, with name and password and without a path. Not there, or not
 // RabbitMQ: ok is false. Variable: STAGEBUS_TEST_AMQP_MANAGEMENT.
 func (b *Broker) Management() (u string, ok bool) { return b.optional(varManagement) }
+
+// Metrics returns the URL where RabbitMQ's Prometheus plugin serves, without a path. Not there, or not RabbitMQ: ok is false.
+// Variable: STAGEBUS_TEST_AMQP_METRICS.
+func (b *Broker) Metrics() (u string, ok bool) { return b.optional(varMetrics) }
 
 // Certs names PEM files for TLSURL.
 type Certs struct {

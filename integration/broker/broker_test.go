@@ -39,7 +39,7 @@ func TestAddress(t *testing.T) {
 func TestOptionalEntrances(t *testing.T) {
 	t.Parallel()
 	bare := &Broker{kind: AMQP, way: Docker, vars: map[string]string{varAMQP: "amqp://guest:guest@127.0.0.1:5672/"}}
-	for name, f := range map[string]func() (string, bool){"TLSURL": bare.TLSURL, "SASLURL": bare.SASLURL, "Management": bare.Management} {
+	for name, f := range map[string]func() (string, bool){"TLSURL": bare.TLSURL, "SASLURL": bare.SASLURL, "Management": bare.Management, "Metrics": bare.Metrics} {
 		if got, ok := f(); ok || got != "" {
 			t.Errorf("%s = %q, %v, want none", name, got, ok)
 		}

@@ -102,15 +102,16 @@ func engineHost(ctx context.Context, p *testcontainers.DockerProvider) (string, 
 const loopback = "127.0.0.1"
 
 func rabbitmqContainer(host string) (map[string]string, testcontainers.ContainerRequest) {
-	port, management := freePort(), freePort()
+	port, management, metrics := freePort(), freePort(), freePort()
 	vars := map[string]string{
 		varAMQP:       "amqp://guest:guest@" + net.JoinHostPort(host, port) + "/",
 		varManagement: "http://guest:guest@" + net.JoinHostPort(host, management),
+		varMetrics:    "http://" + net.JoinHostPort(host, metrics),
 	}
 	return vars, testcontainers.ContainerRequest{
 		Image:              cmp.Or(os.Getenv("STAGEBUS_TEST_RABBITMQ_IMAGE"), "rabbitmq:4-management"),
-		ExposedPorts:       []string{"5672/tcp", "15672/tcp"},
-		HostConfigModifier: publish(host, map[string]string{"5672/tcp": port, "15672/tcp": management}),
+		ExposedPorts:       []string{"5672/tcp", "15672/tcp", "15692/tcp"},
+		HostConfigModifier: publish(host, map[string]string{"5672/tcp": port, "15672/tcp": management, "15692/tcp": metrics}),
 	}
 }
 

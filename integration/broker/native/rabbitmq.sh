@@ -17,6 +17,7 @@ amqp_variables() (
   variable STAGEBUS_TEST_AMQP_URL "amqp://guest:guest@127.0.0.1:$amqp_port/"
   variable STAGEBUS_TEST_AMQPS_URL "amqps://guest:guest@127.0.0.1:$amqps_port/"
   variable STAGEBUS_TEST_AMQP_MANAGEMENT "http://guest:guest@127.0.0.1:$management_port"
+  variable STAGEBUS_TEST_AMQP_METRICS "http://127.0.0.1:$prometheus_port"
 )
 
 # The first frame of a connection comes only once the node has booted, plugins and definitions included; the port of the
