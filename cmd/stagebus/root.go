@@ -78,6 +78,7 @@ The first interrupt stops in order, the second at once.`,
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return p.settle(c) }
 	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.benchCommand(), p.topicsCommand(), p.contextCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
 	root.AddCommand(p.doctorCommand())
+	root.AddCommand(p.devCommand())
 	p.terminalFlags(root)
 	root.SetFlagErrorFunc(flagError)
 	strict(root)
