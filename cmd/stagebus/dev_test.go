@@ -19,7 +19,7 @@ import (
 
 func TestDevUsage(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"dev x", `unknown command "x" for "stagebus dev"`},
+		{"dev x", `too many arguments, from "x" on: stagebus dev [flags]`},
 		{"dev --dir d --ephemeral", "both --dir and --ephemeral"},
 		{"dev --partitions 0", "--partitions 0: it is 1 to 10000"},
 		{"dev --max-bytes 1MiB", `--max-bytes "1MiB": it is a size of at least 16MiB`},
