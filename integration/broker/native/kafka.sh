@@ -36,7 +36,7 @@ kafka_java() {
 kafka_start() {
   local java archive=$kafka_home/classes.jsa new
   java=$(java_17)
-  kafka_configuration >"$dir/kafka/server.properties"
+  { kafka_configuration && printf '%s\n' "${STAGEBUS_BROKERS_EXTRA:-}"; } >"$dir/kafka/server.properties" # the last of equal keys holds
   kafka_format
   if [[ ! -f $archive ]]; then
     # Once per machine. A broker that cannot write it is as good, only slower to start.

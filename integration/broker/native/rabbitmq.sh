@@ -36,7 +36,7 @@ amqp_start() (
   local home=$dir/amqp
   . "$home/ports"
   mkdir -p "$home/log" "$home/conf.d"
-  amqp_configuration >"$home/rabbitmq.conf"
+  { amqp_configuration && printf '%s\n' "${STAGEBUS_BROKERS_EXTRA:-}"; } >"$home/rabbitmq.conf"
   amqp_definitions >"$home/definitions.json"
   echo '[rabbitmq_management,rabbitmq_prometheus,rabbitmq_auth_mechanism_ssl].' >"$home/enabled_plugins"
   export HOME=$home # the Erlang cookie is kept there

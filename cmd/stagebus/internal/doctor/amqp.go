@@ -181,7 +181,7 @@ func (x *exam) refusedLogin(l *line, err error) finding {
 		switch {
 		case o.External:
 			return wrong(fmt.Sprintf("%s knows no user with the name in the client certificate", l), "rabbitmqctl add_user NAME '' and set_permissions for it; NAME is the certificate's, see ssl_cert_login_from in rabbitmq.conf")
-		case o.User == "guest" && !isLoopback(ip):
+		case o.User == "guest" && o.Password == "guest" && !isLoopback(ip):
 			return wrong(fmt.Sprintf("%s refuses the user guest, who may log in only from the broker's own machine unless it is configured otherwise", l),
 				fmt.Sprintf("make a user: rabbitmqctl add_user NAME PASSWORD; rabbitmqctl set_permissions -p %s NAME %s; and write amqp://NAME:PASSWORD@%s (for development only: loopback_users = none in rabbitmq.conf)", o.Vhost, allRights, l))
 		}

@@ -97,6 +97,7 @@ func (x *exam) listener(ctx context.Context, entry *kline, told *metadata.Respon
 			cause := there + ", and " + got.cause
 			if isLoopback(b.Host) && !isLoopback(entry.ip()) {
 				cause = fmt.Sprintf("%s, which is this machine itself and not the broker's (%s)", there, entry.host)
+				do = "take the port of its listener that is meant for this machine, if it has one (in Docker Compose, containers have another than the host: often 19092 or 29092); or else " + do
 			}
 			if got.step == stepTLS || got.step == stepLogin || got.step == stepVersion {
 				return finding{status: Fail, cause: cause, do: got.do + "; or else " + do, heals: got.heals}

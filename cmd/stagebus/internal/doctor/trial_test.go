@@ -158,6 +158,7 @@ func TestTrialKafkaRefused(t *testing.T) {
 		}, status: Warn},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cl, at := cluster(t, c.opts...)
 			if c.change != nil {
 				c.change(cl)
