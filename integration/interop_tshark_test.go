@@ -55,14 +55,15 @@ func onTheWire(t *testing.T, b *broker.Broker, protocol string, m stagebus.Messa
 		t.Fatal(err)
 	}
 	found := make(chan []field, 1)
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	go func() {
-		fields, err := look(out, topic)
-		if err == nil {
+		defer close(ended)
+		fields, e := look(out, topic)
+		if e == nil {
 			found <- fields
-			_, err = io.Copy(io.Discard, out)
+			_, e = io.Copy(io.Discard, out)
 		}
-		ended <- errors.Join(err, c.Wait())
+		err = errors.Join(e, c.Wait())
 	}()
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
@@ -71,9 +72,9 @@ func onTheWire(t *testing.T, b *broker.Broker, protocol string, m stagebus.Messa
 		select {
 		case fields := <-found:
 			cancel()
-			_ = <-ended // that it was interrupted
+			<-ended
 			return fields
-		case err := <-ended:
+		case <-ended:
 			if strings.Contains(errs.String(), "permission") {
 				t.Skipf("tshark may not capture here, root may: %s", &errs)
 			}
