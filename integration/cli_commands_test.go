@@ -3,7 +3,6 @@ package integration
 import (
 	"bytes"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -163,10 +162,11 @@ func cliID(record string) string {
 	return id
 }
 
-// One line on standard error says what is wrong and what to do, and shows no password.
-func TestCLIErrors(t *testing.T) {
+const cliWrongPassword = "hunter2"
+
+// Limits that a message can be over, which take their time.
+func TestCLITooLarge(t *testing.T) {
 	eachBroker(t, func(t *testing.T, b *broker.Broker) {
-		missing := cliName(t)
 		topic := cliTopic(t, b)
 		for _, c := range []struct {
 			name  string
@@ -174,56 +174,16 @@ func TestCLIErrors(t *testing.T) {
 			args  []string
 			want  string
 		}{
-			{"publish to a missing topic", "", []string{"publish", "--topic", missing, "x"}, "stagebus topics declare " + missing},
-			{"consume a missing topic", "", []string{"consume", "--topic", missing}, missing},
-			{"describe a missing topic", "", []string{"topics", "describe", missing}, "not found"},
-			{"delete a missing topic", "", []string{"topics", "delete", "--yes", missing}, "not found"},
-			{"line 2", `{"topic":"` + topic + `","body":"1"}` + "\n{oops\n", []string{"publish", "--jsonl"}, "line 2: "},
 			{"a header key of 300 bytes", "", []string{"publish", "--topic", topic, "--header", strings.Repeat("h", 300) + "=x", "y"}, "1 to 255 bytes"},
 			{"a body over the limit", strings.Repeat("x", 150<<20), []string{"publish", "--topic", topic, "--max-bytes", "999999999"}, "too large"},
 		} {
 			t.Run(c.name, func(t *testing.T) {
-				cliFails(t, b.URL(), c.stdin, c.want, c.args...)
+				r := cli(t, b.URL(), c.stdin, c.args...)
+				if r.code != 1 || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.Contains(r.err, c.want) {
+					t.Errorf("%+v, want exit code 1 and one line with %q", r, c.want)
+				}
 			})
 		}
-	})
-}
-
-// cliFails runs a command that fails with exit code 1 and one line that contains want.
-func cliFails(t *testing.T, address, stdin, want string, args ...string) {
-	t.Helper()
-	r := cli(t, address, stdin, args...)
-	if r.code != 1 || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.HasPrefix(r.err, "stagebus: ") || !strings.Contains(r.err, want) {
-		t.Errorf("%+v, want exit code 1 and one line with %q", r, want)
-	}
-	if strings.Contains(r.err, cliWrongPassword) {
-		t.Errorf("the password is shown: %s", r.err)
-	}
-}
-
-const cliWrongPassword = "hunter2"
-
-func TestCLIWrongPassword(t *testing.T) {
-	wrong := func(t *testing.T, raw string) string {
-		t.Helper()
-		u, err := url.Parse(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.User = url.UserPassword(u.User.Username(), cliWrongPassword)
-		return u.String()
-	}
-	t.Run("amqp", func(t *testing.T) {
-		cliFails(t, wrong(t, broker.Require(t, broker.AMQP).URL()), "", "not authorised", "topics", "list")
-		cliFails(t, wrong(t, broker.Require(t, broker.AMQP).URL()), "", "not authorised", "consume", "--topic", "t")
-	})
-	t.Run("kafka", func(t *testing.T) {
-		u, ok := broker.Require(t, broker.Kafka).SASLURL()
-		if !ok {
-			t.Skip("this Kafka asks for no password")
-		}
-		cliFails(t, wrong(t, u), "", "not authorised", "consume", "--topic", "t")
-		cliOK(t, u, "", "topics", "list")
 	})
 }
 

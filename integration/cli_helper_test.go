@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net/url"
 	"os"
 	"os/exec"
@@ -26,7 +27,12 @@ var cliBinary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(dir, "stagebus-test", fmt.Sprintf("stagebus-%d", os.Getuid()))
+	source, err := filepath.Abs("..")
+	if err != nil {
+		return "", err
+	}
+	// One for each work tree: tests of two at the same time must not run each other's.
+	file := filepath.Join(dir, "stagebus-test", fmt.Sprintf("stagebus-%d-%08x", os.Getuid(), crc32.ChecksumIEEE([]byte(source))))
 	build := exec.Command("go", "build", "-o", file, "./cmd/stagebus")
 	build.Dir = ".." // the module that has its dependencies
 	if out, err := build.CombinedOutput(); err != nil {
@@ -49,6 +55,13 @@ func cli(t *testing.T, address, stdin string, args ...string) cliResult {
 		t.Fatal(err)
 	}
 	return cliRun(t, stdin, append(os.Environ(), "STAGEBUS_BROKER="+address), file, args...)
+}
+
+// cliExec is the command as a process, not started.
+func cliExec(file, address string, args ...string) *exec.Cmd {
+	c := exec.Command(file, args...)
+	c.Env = append(os.Environ(), "STAGEBUS_BROKER="+address)
+	return c
 }
 
 // cliOK is cli for a command that succeeds; it returns its standard output.
@@ -109,9 +122,7 @@ func cliDeleteLater(t *testing.T, b *broker.Broker, topic string) {
 		address += "?management=" + url.QueryEscape(m)
 	}
 	t.Cleanup(func() {
-		c := exec.Command(file, "topics", "delete", "--yes", topic)
-		c.Env = append(os.Environ(), "STAGEBUS_BROKER="+address)
-		if out, err := c.CombinedOutput(); err != nil && !strings.Contains(string(out), "not found") {
+		if out, err := cliExec(file, address, "topics", "delete", "--yes", topic).CombinedOutput(); err != nil && !strings.Contains(string(out), "not found") {
 			t.Errorf("delete %s: %v: %s", topic, err, out)
 		}
 	})

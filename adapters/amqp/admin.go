@@ -22,7 +22,7 @@ func (a *admin) Declare(ctx context.Context, spec stagebus.TopicSpec) error {
 	unsupported := func(do string) error { return d.fail("declare", spec.Name, stagebus.ErrUnsupported, nil, do) }
 	switch {
 	case spec.Partitions > 1:
-		return unsupported("a RabbitMQ topic has no partitions: leave Partitions zero")
+		return unsupported("a RabbitMQ topic has no partitions: leave their number out")
 	case len(spec.Config) > 0:
 		return unsupported("set limits and TTLs by a policy (rabbitmqctl set_policy), which can be changed later")
 	}

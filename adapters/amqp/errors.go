@@ -39,6 +39,8 @@ func classify(err error) (do string, kind error) {
 	var alert tls.AlertError
 	var authority x509.UnknownAuthorityError
 	var name *net.DNSError
+	var record tls.RecordHeaderError
+	var garbled *amqp091.Error
 	switch {
 	case errors.As(err, &name):
 		return "check the host's name in the URL", stagebus.ErrUnavailable
@@ -54,6 +56,10 @@ func classify(err error) (do string, kind error) {
 		return "check the vhost's name and the user's permissions on it", stagebus.ErrAuth
 	case errors.As(err, &certificate), errors.As(err, &authority):
 		return "the server's certificate isn't trusted: check cacertfile and server_name_indication", stagebus.ErrUnavailable
+	case errors.As(err, &record):
+		return "that port doesn't speak TLS: it is amqp:// there, or TLS is at another port (5671)", stagebus.ErrUnavailable
+	case errors.As(err, &garbled) && garbled != nil && !garbled.Server && garbled.Code == amqp091.FrameError:
+		return "that port doesn't speak AMQP: if it is TLS, the URL begins with amqps://, and if it is Kafka, with kafka://", stagebus.ErrUnavailable
 	case errors.As(err, &alert):
 		return "the broker refused the TLS handshake: check certfile and keyfile", stagebus.ErrAuth
 	}

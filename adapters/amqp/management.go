@@ -56,7 +56,7 @@ func (c *config) managedQueues(ctx context.Context) ([]managedQueue, error) {
 	if u.Scheme == "https" && c.TLS != nil {
 		transport.TLSClientConfig = c.TLS.Clone()
 	}
-	const enable = "enable it with: rabbitmq-plugins enable rabbitmq_management, or say where it is (management=http://host:15672)"
+	const enable = "enable it with: rabbitmq-plugins enable rabbitmq_management, or say in the URL where it is (?management=http://host:15672)"
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
 		var inner *url.Error

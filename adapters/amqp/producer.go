@@ -58,7 +58,7 @@ func (p *producer) Submit(ctx context.Context, ms []stagebus.Message, done func(
 // publication fills pub with m, or says why m can't be sent here.
 func (p *producer) publication(pub *publication, m *stagebus.Message, now time.Time) error {
 	if _, pinned := m.Partition.Pinned(); pinned {
-		return p.config.fail("send", m.Topic, stagebus.ErrUnsupported, nil, "RabbitMQ has no partitions: leave Partition zero, the key keeps its order")
+		return p.config.fail("send", m.Topic, stagebus.ErrUnsupported, nil, "RabbitMQ has no partitions: leave the partition out, messages of a key keep their order")
 	}
 	place, err := p.config.placeOf("send", m.Topic, "")
 	if err != nil {

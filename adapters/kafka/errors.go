@@ -136,7 +136,7 @@ func (c *client) fail(op, topic string, err error) error {
 	case strings.HasPrefix(c.url, "kafkas:") && errors.Is(err, io.EOF):
 		e.Kind, e.Do = stagebus.ErrUnavailable, "TLS: the broker hung up: that port may not speak it (then it is kafka://)"
 	default:
-		e.Kind, e.Do = stagebus.ErrUnavailable, "check that the broker runs, that host and port are right, and whether it wants TLS or a login"
+		e.Kind, e.Do = stagebus.ErrUnavailable, "check that Kafka runs there, that host and port are right, and whether it wants TLS (kafkas://) or a login (USER:PASSWORD@)"
 	}
 	return e
 }
@@ -161,6 +161,8 @@ func advice(code kgo.Error) string {
 		return "another member has the same InstanceID: give each its own"
 	case kgo.InvalidReplicationFactor:
 		return "there are fewer brokers than replicas wanted"
+	case kgo.InvalidConfiguration:
+		return "check the setting's name and value"
 	case kgo.UnsupportedVersion:
 		return "the broker is too old or too new for this request"
 	}

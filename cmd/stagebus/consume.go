@@ -120,10 +120,11 @@ func (p *program) read(ctx context.Context, o *consumeFlags, start stagebus.Star
 		return fmt.Errorf("--from %s: %w: this broker keeps no history, a queue is read from its front; leave --from out", o.from, stagebus.ErrUnsupported)
 	}
 	opts, note := o.options(caps, start)
-	if r.end, err = o.end(ctx, b, opts, caps); err != nil {
-		return err
+	r.end, err = o.end(ctx, b, opts, caps)
+	if err == nil {
+		r.c, err = b.Consumer(ctx, opts)
 	}
-	if r.c, err = b.Consumer(ctx, opts); err != nil {
+	if err != nil {
 		if errors.Is(err, stagebus.ErrInvalid) {
 			err = &usageError{err}
 		}

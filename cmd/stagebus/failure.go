@@ -121,9 +121,14 @@ func invalidFlag(e *stagebus.InvalidError) string {
 
 // advice is what to do about e, if the library's own words are not for the shell.
 func advice(e *stagebus.Error) string {
-	_, foreign := stagebus.RawTopic(e.Topic)
+	_, queue := stagebus.RawQueue(e.Topic)
+	_, raw := stagebus.RawTopic(e.Topic)
 	switch {
-	case e.Topic == "" || foreign:
+	case e.Op == "connect" && errors.Is(e.Cause, context.DeadlineExceeded):
+		return "nothing answered there: is the broker running and reachable? --connect-timeout gives it longer; " + lookCloser
+	case e.Op == "connect":
+		return e.Do + "; " + lookCloser
+	case e.Topic == "" || queue || raw: // the broker's own names
 	case errors.Is(e.Kind, stagebus.ErrNoRoute), errors.Is(e.Kind, stagebus.ErrNotFound) && e.Op == "consume":
 		return fmt.Sprintf("make it with stagebus topics declare %s, or add --create", e.Topic)
 	case errors.Is(e.Kind, stagebus.ErrNotFound) && e.Op == "send": // a partition
@@ -133,6 +138,8 @@ func advice(e *stagebus.Error) string {
 	}
 	return e.Do
 }
+
+const lookCloser = "stagebus doctor looks closer"
 
 // fail says on standard error why command c ends, and returns its exit code.
 func (p *program) fail(c *cobra.Command, err error, args []string) int {
