@@ -104,6 +104,13 @@ func (p *program) flow() {
 	p.events.flowing, p.events.held = true, nil
 }
 
+// hold ends what flow began: messages don't flow any more, and what adapters say of the questions that follow is for tellHeld.
+func (p *program) hold() {
+	p.events.mu.Lock()
+	defer p.events.mu.Unlock()
+	p.events.flowing, p.events.held = false, nil
+}
+
 // tellHeld says what an answer that was printed lacks, and why.
 func (p *program) tellHeld(lack string) {
 	p.events.mu.Lock()

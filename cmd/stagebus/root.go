@@ -79,6 +79,7 @@ The first interrupt stops in order, the second at once.`,
 	root.AddCommand(p.publishCommand(), p.consumeCommand(), p.benchCommand(), p.topicsCommand(), p.contextCommand(), p.configCommand(), p.manCommand(), p.versionCommand())
 	root.AddCommand(p.doctorCommand())
 	root.AddCommand(p.devCommand())
+	root.AddCommand(p.demoCommand())
 	p.terminalFlags(root)
 	root.SetFlagErrorFunc(flagError)
 	strict(root)

@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "write testdata/help")
 
 // The help is the interface: a change shows in the diff.
 func TestHelp(t *testing.T) {
-	for _, args := range []string{"", "publish", "consume", "bench", "bench publish", "bench consume", "bench both", "bench request", "topics", "topics list", "topics describe", "topics declare", "topics delete", "dev", "doctor", "context", "context add", "context use", "context list", "context show", "context remove", "config", "config explain", "man", "version"} {
+	for _, args := range []string{"", "publish", "consume", "bench", "bench publish", "bench consume", "bench both", "bench request", "topics", "topics list", "topics describe", "topics declare", "topics delete", "demo", "dev", "doctor", "context", "context add", "context use", "context list", "context show", "context remove", "config", "config explain", "man", "version"} {
 		name := "stagebus"
 		if args != "" {
 			name = strings.ReplaceAll(args, " ", "-")
