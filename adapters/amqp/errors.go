@@ -36,7 +36,7 @@ func (c *config) fail(op, topic string, kind, cause error, do string) *stagebus.
 // classify returns what to do about what the client library or the network said, and its kind, by type and code.
 func classify(err error) (do string, kind error) {
 	var certificate *tls.CertificateVerificationError
-	var alert tls.AlertError
+	var remote *net.OpError
 	var authority x509.UnknownAuthorityError
 	var name *net.DNSError
 	var record tls.RecordHeaderError
@@ -60,7 +60,7 @@ func classify(err error) (do string, kind error) {
 		return "that port doesn't speak TLS: it is amqp:// there, or TLS is at another port (5671)", stagebus.ErrUnavailable
 	case errors.As(err, &garbled) && garbled != nil && !garbled.Server && garbled.Code == amqp091.FrameError:
 		return "that port doesn't speak AMQP: if it is TLS, the URL begins with amqps://, and if it is Kafka, with kafka://", stagebus.ErrUnavailable
-	case errors.As(err, &alert):
+	case errors.As(err, &remote) && remote.Op == "remote error": // what crypto/tls makes of an alert, whose type it doesn't export
 		return "the broker refused the TLS handshake: check certfile and keyfile", stagebus.ErrAuth
 	}
 	if e := exception(err); e != nil {

@@ -2,11 +2,19 @@ package amqp
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rabbitmq/amqp091-go"
 	"github.com/stagebus/stagebus"
@@ -39,6 +47,42 @@ func TestClassify(t *testing.T) {
 		if _, kind := classify(c.err); !errors.Is(kind, c.want) {
 			t.Errorf("%v: %v, want %v", c.err, kind, c.want)
 		}
+	}
+}
+
+// A server that wants a client certificate ends the handshake with an alert.
+func TestClassifyAlert(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"h"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
+	near, far := net.Pipe()
+	defer near.Close() //nolint:errcheck // a pipe
+	defer far.Close()  //nolint:errcheck // a pipe
+	ended := make(chan error, 1)
+	go func() {
+		ended <- tls.Server(far, &tls.Config{
+			Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+			ClientAuth:   tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12, // 1.3 tells after the handshake
+		}).HandshakeContext(t.Context())
+	}()
+	err = tls.Client(near, &tls.Config{RootCAs: roots, ServerName: "h"}).HandshakeContext(t.Context())
+	if do, kind := classify(err); !errors.Is(kind, stagebus.ErrAuth) || !strings.Contains(do, "certfile") {
+		t.Errorf("%v: %v, %s", err, kind, do)
+	}
+	if err := <-ended; err == nil {
+		t.Error("the server was content")
 	}
 }
 
