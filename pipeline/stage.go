@@ -18,8 +18,8 @@ import (
 // cause when the lane of d has ended, with [ErrDrain] when the stage's drain time is over. It has the values of Run's context, not its end. What a
 // handler returns after that is dropped; the message comes again.
 //
-// Release gives back what waits behind the message in its key too, so that they come again in their order. It comes again at once:
-// Retry is what waits.
+// Release gives back what waits behind the message in its key too, so that they come again in their order, where the broker keeps it:
+// a quorum queue of RabbitMQ puts what is given back behind everything else. It comes again at once; Retry is what waits.
 type Handler func(ctx context.Context, d *stagebus.Delivery) ([]stagebus.Message, stagebus.Verdict)
 
 // Stage describes what [Run] does. Consumer and Handle are required.
