@@ -286,8 +286,8 @@ func (p *program) benchProgress() (watch func(bench.Progress), end func()) {
 	if p.quiet {
 		return func(bench.Progress) {}, func() {}
 	}
-	const clear = "\r\x1b[K"
-	if !p.terminal(p.err) {
+	status, ok := p.err.(*syncWriter)
+	if !ok || !p.terminal(p.err) {
 		last := 0
 		return func(g bench.Progress) {
 			if g.Step != last {
@@ -301,9 +301,9 @@ func (p *program) benchProgress() (watch func(bench.Progress), end func()) {
 			if g.Total > 0 {
 				line += fmt.Sprintf(", %v of %v", g.Elapsed.Round(100*time.Millisecond), g.Total)
 			}
-			_, _ = fmt.Fprint(p.err, clear+oneLine(line))
+			status.status(oneLine(line))
 		}, func() {
-			_, _ = fmt.Fprint(p.err, clear)
+			status.status("")
 		}
 }
 

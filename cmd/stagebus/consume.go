@@ -66,6 +66,7 @@ Formats:
 		},
 	}
 	p.brokerFlags(c)
+	p.progressFlag(c)
 	f := c.Flags()
 	f.StringArrayVarP(&o.topics, "topic", "t", nil, "`topic` to consume; may be repeated")
 	f.StringVarP(&o.group, "group", "g", "", "consumer group; what it means to have none is said above")
@@ -136,6 +137,15 @@ func (p *program) read(ctx context.Context, o *consumeFlags, start stagebus.Star
 	}
 	r.out = newPrinter(p.out, format, opts.Mode == stagebus.Shared)
 	r.dst = make([]stagebus.Delivery, opts.Prefetch)
+	total := r.end.expected(opts)
+	if limit := int64(r.limit); limit > 0 && (total == 0 || limit < total) {
+		total = limit
+	}
+	// Where messages show, nothing is to be drawn among them.
+	defer p.showProgress("consumed", !p.terminal(p.out), func() advance {
+		n := r.printed.Load()
+		return advance{messages: n, part: n, total: total}
+	})()
 	err = r.run(ctx, o.timeout)
 	return errors.Join(err, r.close())
 }

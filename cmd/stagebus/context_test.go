@@ -135,7 +135,7 @@ func TestPrecedence(t *testing.T) {
 func TestExplain(t *testing.T) {
 	h := newHome(t)
 	r := h.words("config explain")
-	if got, want := strings.Join(strings.Fields(r.out), " "), "broker none (built-in) connect-timeout 10s (built-in) output text (built-in) color no (not a terminal) "+
+	if got, want := strings.Join(strings.Fields(r.out), " "), "broker none (built-in) connect-timeout 10s (built-in) output text (built-in) color no (not a terminal) progress auto (built-in) "+
 		"config file HOME/.config/stagebus/config.yaml (doesn't exist) state file HOME/.local/state/stagebus/state.yaml (doesn't exist)"; got != want || r.code != exitOK || r.err != "" {
 		t.Errorf("%+v, want %s", r, want)
 	}

@@ -22,7 +22,21 @@ type end struct {
 
 	targets map[partition]int64 // offset of the last message of each partition that has not ended
 	depth   int64               // messages that the group had not settled, all topics together; -1: not known
+	there   int64               // messages in the partitions that have not ended
 	n       int64               // deliveries so far
+}
+
+// expected is how many messages there are to come, or 0 if that isn't known.
+func (e *end) expected(o stagebus.ConsumerOptions) int64 {
+	switch {
+	case e == nil:
+		return 0
+	case e.depth > 0:
+		return e.depth
+	case o.Mode == stagebus.Assigned && o.Start.Kind != stagebus.StartTime:
+		return e.there
+	}
+	return 0
 }
 
 type partition struct {
@@ -56,6 +70,7 @@ func (e *end) add(topic string, info stagebus.TopicInfo, o stagebus.ConsumerOpti
 		}
 		if first < p.Next {
 			e.targets[partition{physical(topic), p.ID}] = p.Next - 1
+			e.there += p.Next - first
 		}
 	}
 	if e.depth < 0 {

@@ -32,6 +32,7 @@ from. The nearest wins: flags, STAGEBUS_ variables, the context, what is built i
 		Args: cobra.NoArgs,
 	}
 	p.brokerFlags(c)
+	p.progressFlag(c)
 	c.RunE = p.does(func(context.Context, []string) error {
 		settings, err := p.explain()
 		if err != nil {
@@ -89,6 +90,7 @@ func (p *program) explain() ([]setting, error) {
 		setting{"connect-timeout", p.connectTimeout.String(), p.said["connect-timeout"]},
 		setting{"output", p.output, p.said["output"]},
 		setting{"color", map[bool]string{true: "yes", false: "no"}[colour], from},
+		setting{"progress", p.progress, p.said["progress"]},
 		setting{"config file", store.Config, there(store.Config)},
 		setting{"state file", store.State, there(store.State)},
 	), nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/stagebus/stagebus"
 )
@@ -17,6 +18,47 @@ type input interface {
 	next() (item, error)
 	// ready tells whether next would return without waiting for anybody.
 	ready() bool
+	// progress tells how many bytes have been read, of how many; 0 if that isn't known. It may be called at any time.
+	progress() (read, total int64)
+}
+
+// progressed is the progress of an input.
+type progressed struct {
+	read  atomic.Int64
+	total int64
+}
+
+func (p *progressed) progress() (read, total int64) { return p.read.Load(), p.total }
+
+// count returns r, with what is read from it counted.
+func (p *progressed) count(r io.Reader) io.Reader { return &counting{r, &p.read} }
+
+type counting struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c *counting) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// rest is how many bytes are left to be read from r, if it is a regular file; otherwise 0.
+func rest(r io.Reader) int64 {
+	f, ok := r.(*os.File)
+	if !ok {
+		return 0
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0
+	}
+	return max(info.Size()-at, 0)
 }
 
 // item is a message and where it came from, for errors.
@@ -76,9 +118,12 @@ func (s *single) next() (item, error) {
 
 func (s *single) ready() bool { return true }
 
+func (s *single) progress() (read, total int64) { return 0, 0 }
+
 // lines reads one message from each line, of any length up to max. A last line without a line feed is a line; an empty line is an
 // empty body, but nothing where lines are records.
 type lines struct {
+	progressed
 	file    string
 	r       *bufio.Reader
 	max     int
@@ -87,7 +132,10 @@ type lines struct {
 }
 
 func newLines(file string, r io.Reader, limit int, records bool) *lines {
-	return &lines{file: file, r: bufio.NewReaderSize(r, 64<<10), max: limit, records: records}
+	l := &lines{file: file, max: limit, records: records}
+	l.total = rest(r)
+	l.r = bufio.NewReaderSize(l.count(r), 64<<10)
+	return l
 }
 
 func (l *lines) next() (item, error) {
@@ -150,6 +198,20 @@ type files struct {
 	records bool
 	current *lines
 	file    *os.File // of current
+	progressed
+}
+
+func newFiles(names []string, limit int, records bool) *files {
+	f := &files{names: names, max: limit, records: records}
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil || !info.Mode().IsRegular() { // next will say so
+			f.total = 0
+			break
+		}
+		f.total += info.Size()
+	}
+	return f
 }
 
 func (f *files) next() (item, error) {
@@ -176,14 +238,14 @@ func (f *files) next() (item, error) {
 		if !f.records {
 			return f.whole(name, file)
 		}
-		f.current, f.file = newLines(name, file, f.max, true), file
+		f.current, f.file = newLines(name, f.count(file), f.max, true), file
 	}
 }
 
 func (f *files) whole(name string, file *os.File) (item, error) {
 	defer file.Close() //nolint:errcheck // it was only read
 	at := origin{file: name}
-	body, err := io.ReadAll(io.LimitReader(file, int64(f.max)+1))
+	body, err := io.ReadAll(io.LimitReader(f.count(file), int64(f.max)+1))
 	if err == nil && len(body) > f.max {
 		err = tooLong(f.max)
 	}

@@ -58,6 +58,7 @@ An interrupt ends the input: what was read is published. That is success for sta
 		},
 	}
 	p.brokerFlags(c)
+	p.progressFlag(c)
 	f := c.Flags()
 	o.given = func(name string) bool { return f.Changed(name) }
 	f.StringVarP(&o.topic, "topic", "t", "", "`topic` to publish to (not needed if every record has one)")
@@ -109,7 +110,17 @@ func (p *program) publish(ctx context.Context, o *publishFlags, args []string) (
 	p.flow()
 	s := newSender(producer)
 	s.patience, s.note = o.resend, p.notef
+	stop := p.showProgress("published", !stream || !isTerminal(p.in), func() advance {
+		a := advance{messages: s.soFar()}
+		if a.part, a.total = in.progress(); a.total > 0 {
+			a.bytes = true
+		} else if _, one := in.(*single); one {
+			a.part, a.total = a.messages, int64(o.count)
+		}
+		return a
+	})
 	stopped := s.run(ctx, &batcher{in: in, fill: fill, copies: o.count, stamp: o.stamp || o.resend > 0})
+	stop()
 	published, failure := s.result()
 	switch {
 	case failure != nil:
@@ -142,7 +153,7 @@ func (p *program) input(o *publishFlags, args []string) (in input, stream bool, 
 	case argument:
 		return &single{item: item{Message: stagebus.Message{Body: []byte(body)}}}, false, nil
 	case len(o.files) > 0:
-		return &files{names: o.files, max: o.maxBytes, records: o.jsonl}, false, nil
+		return newFiles(o.files, o.maxBytes, o.jsonl), false, nil
 	case body != "-" && isTerminal(p.in):
 		return nil, false, usage("nothing to publish: give the body as an argument, pipe lines into standard input, or give - to type them")
 	}

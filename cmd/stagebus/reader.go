@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/stagebus/stagebus"
@@ -19,10 +20,11 @@ type reader struct {
 	dst   []stagebus.Delivery
 	warn  func(format string, args ...any)
 
-	n        int    // messages printed
-	why      string // why it ended
-	stale    int    // printed, but their lane had ended
-	bad      int    // printed, with Delivery.Err
+	n        int          // messages printed
+	printed  atomic.Int64 // the same, for who looks on
+	why      string       // why it ended
+	stale    int          // printed, but their lane had ended
+	bad      int          // printed, with Delivery.Err
 	firstBad error
 }
 
@@ -115,6 +117,7 @@ func (r *reader) handle(ctx context.Context, ds []stagebus.Delivery) error {
 
 func (r *reader) count(d *stagebus.Delivery) {
 	r.n++
+	r.printed.Store(int64(r.n))
 	if r.end != nil {
 		r.end.saw(d)
 	}

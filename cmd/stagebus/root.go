@@ -26,6 +26,7 @@ type program struct {
 	connectTimeout time.Duration
 	quiet          bool
 	color          string // auto, always or never; see colour
+	progress       string // of --progress: auto, always or never
 	events         events
 
 	meter   *meter.Meter
@@ -147,15 +148,40 @@ func (p *program) notef(format string, args ...any) {
 // say writes a line to standard error. If that is closed, there is nobody to tell.
 func (p *program) say(s string) { _, _ = fmt.Fprintf(p.err, "stagebus: %s\n", oneLine(s)) }
 
+// syncWriter is standard error: written to by one goroutine at a time, with a line of status below all that is written.
 type syncWriter struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu    sync.Mutex // protects the following
+	w     io.Writer
+	shown string // the status, which has no line feed
 }
+
+const eraseLine = "\r\x1b[K"
 
 func (s *syncWriter) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.w.Write(b)
+	if s.shown == "" {
+		return s.w.Write(b)
+	}
+	_, err := io.WriteString(s.w, eraseLine)
+	n := 0
+	if err == nil {
+		n, err = s.w.Write(b)
+	}
+	if err == nil {
+		_, err = io.WriteString(s.w, s.shown)
+	}
+	return n, err
+}
+
+// status replaces the status; "" removes it. If standard error is closed, there is nobody to tell.
+func (s *syncWriter) status(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shown != "" || line != "" {
+		_, _ = io.WriteString(s.w, eraseLine+line)
+	}
+	s.shown = line
 }
 
 func plural(n int, what string) string {

@@ -206,6 +206,13 @@ func (s *sender) fail(seq int, err error) {
 	}
 }
 
+// soFar returns how many messages have been published. It may be called at any time.
+func (s *sender) soFar() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(s.counts.Published)
+}
+
 // result returns how many were published, and the first failure with the counts. Call it after run.
 func (s *sender) result() (published int, err error) {
 	s.mu.Lock()

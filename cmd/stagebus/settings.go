@@ -12,7 +12,7 @@ import (
 )
 
 // environment is the flags that a variable sets where the command line doesn't: STAGEBUS_ and the flag's name.
-var environment = []string{"connect-timeout", "output", "color"}
+var environment = []string{"connect-timeout", "output", "color", "progress"}
 
 func variable(flag string) string {
 	return "STAGEBUS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -115,4 +116,30 @@ func TestColourOfTerminal(t *testing.T) {
 			t.Errorf("%s=%s: %v by %s, want %v by %s", c.name, c.value, got, origin, c.want, c.origin)
 		}
 	}
+}
+
+// At a terminal a long publish shows how far it is, and leaves nothing behind but what it says at the end.
+func TestProgressAtTerminal(t *testing.T) {
+	w := newWorld(t)
+	keyboard, tty := openTerminal(t)
+	shown := newBuffer()
+	go func() { _, _ = io.Copy(shown, keyboard) }() // ends with the terminal
+	r, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() //nolint:errcheck // only read
+	feedIn(t, in, "one\ntwo\n")
+	code := make(chan int, 1)
+	go func() {
+		code <- run(t.Context(), []string{"publish", "--topic", "t", "--create"}, streams{r, newBuffer(), tty, brokerAt(w.url)})
+	}()
+	shown.await(t, "published 2  ")
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c := <-code; c != exitOK {
+		t.Errorf("exit code %d", c)
+	}
+	shown.await(t, eraseLine+"stagebus: published 2 messages\r\n")
 }
