@@ -272,7 +272,11 @@ func (p *program) benchResult(o *benchFlags, r, base *bench.Report, tolerance fl
 		p.notef("%s", n)
 	}
 	for _, line := range worse {
-		p.say(line)
+		if p.json() {
+			p.sayJSON(map[string]string{"regression": line})
+		} else {
+			p.say(line)
+		}
 	}
 	if len(worse) > 0 {
 		return fmt.Errorf("%s than the baseline %s", plural(len(worse), "figure")+" worse", o.baseline)

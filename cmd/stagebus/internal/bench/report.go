@@ -17,6 +17,7 @@ type Report struct {
 	Format      string    `json:"format"`
 	Version     int       `json:"version"`
 	Time        time.Time `json:"time"`
+	Run         string    `json:"run"` // topics that are made are called stagebus-bench.RUN.NUMBER
 	Machine     Machine   `json:"machine"`
 	Settings    Settings  `json:"settings"`
 	Brokers     []Broker  `json:"brokers"`

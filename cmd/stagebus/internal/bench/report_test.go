@@ -59,7 +59,7 @@ func made(m Mode, rounds int, brokers ...Broker) *Report {
 	s := Defaults(m)
 	s.Rounds = rounds
 	r := &Report{
-		Format: ReportFormat, Version: ReportVersion, Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Format: ReportFormat, Version: ReportVersion, Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Run: "1a2b3c4d",
 		Machine: Machine{"v1.2.3", "go1.26", "linux", "amd64", 2}, Settings: s, Brokers: brokers,
 	}
 	for i := range rounds {

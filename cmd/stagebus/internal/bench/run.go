@@ -30,7 +30,7 @@ func New(version string, targets []*Target, s Settings) (*Runner, error) {
 		return nil, err
 	}
 	r := &Runner{targets: targets, s: s, report: Report{
-		Format: ReportFormat, Version: ReportVersion, Time: time.Now().UTC(), Machine: machine(version), Settings: s,
+		Format: ReportFormat, Version: ReportVersion, Time: time.Now().UTC(), Run: runID(), Machine: machine(version), Settings: s,
 	}}
 	for _, t := range targets {
 		r.report.Brokers = append(r.report.Brokers, t.describe(s))
@@ -52,7 +52,7 @@ func (r *Runner) Run(ctx context.Context, watch func(Progress)) error {
 	case r.s.Rate > 0:
 		loads = []string{LoadRate}
 	}
-	run, step := runID(), 0
+	step := 0
 	now := Progress{Steps: r.s.Rounds * len(r.s.Sizes) * len(r.targets) * len(loads), Total: r.s.Warmup + r.s.Duration}
 	if r.s.Duration == 0 || r.s.Mode == Consume {
 		now.Total = 0
@@ -68,7 +68,7 @@ func (r *Runner) Run(ctx context.Context, watch func(Progress)) error {
 					}
 					topic := r.s.Topic
 					if topic == "" {
-						topic = fmt.Sprintf("stagebus-bench.%s.%d", run, step)
+						topic = fmt.Sprintf("stagebus-bench.%s.%d", r.report.Run, step)
 					}
 					now.Step, now.Broker, now.What = step, t.url, fmt.Sprintf("%s, %s", Size(size), loadText(load, rate))
 					now.Messages, now.Elapsed = 0, 0
