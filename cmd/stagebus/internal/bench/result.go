@@ -28,8 +28,9 @@ func (p *phase) result() Round {
 		r.Seconds = spent.Seconds()
 		r.PerSecond = float64(rec.n) / r.Seconds
 		if rec.until > rec.from {
-			// What the last messages of a schedule take counts as latency, not as a lower rate: those before the warm-up's end made up for it.
-			r.PerSecond = max(r.PerSecond, float64(rec.inTime)/(rec.until-rec.from).Seconds())
+			// What the last messages of a schedule take counts as latency, not as a lower rate: those before the warm-up's end made up for it,
+			// and may make more of it than was sent.
+			r.PerSecond = max(r.PerSecond, min(p.rate, float64(rec.inTime)/(rec.until-rec.from).Seconds()))
 		}
 		r.BytesPerSecond = r.PerSecond * float64(rec.bytes) / float64(rec.n)
 	}
