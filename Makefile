@@ -17,7 +17,7 @@ JAVA_PACKAGES := default-jdk-headless maven
 .PHONY: help lint unit test long fuzz up down man cc peers tools clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lint: $(LINT) ## formatting, go vet, tidy modules, golangci-lint
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted:"; echo "$$out"; exit 1; fi
@@ -40,6 +40,9 @@ test: cc peers tools ## all tests, with brokers: the environment's, else Docker'
 
 long: cc peers tools ## the same with the tests that take long
 	STAGEBUS_LONG=1 bin/withbrokers bin/testreport .,integration -race -count=1 -timeout 3h $(FLAGS) ./...
+
+compose: ## the local stack's tests alone: loaded, brought up if Docker has its images, its dashboard asked
+	cd integration && STAGEBUS_LONG=1 $(GO) test -count=1 -v -run '^TestCompose' $(FLAGS) .
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@set -e; grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file func; do \

@@ -113,7 +113,11 @@ func TestComposeDashboard(t *testing.T) {
 	server := exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+strings.TrimPrefix(base, "http://"), "--log.level=warn")
 	composeBackground(t, server)
-	run.until(t, func() error { return dashboardAnswers(t.Context(), base, "4s", queries) })
+	run.until(t, func() error {
+		open, err := dashboardAsk(t.Context(), base, "4s", queries)
+		queries = open
+		return err
+	})
 }
 
 // prometheusConfig is the stack's own configuration with other addresses, and scraped more often.
@@ -133,7 +137,7 @@ func prometheusConfig(t *testing.T, stagebus []string, rabbit string) []byte {
 	for _, change := range [][2]string{
 		{"scrape_interval: 5s", "scrape_interval: 1s"},
 		{"scrape_timeout: 4s", "scrape_timeout: 1s"},
-		{"[host.docker.internal:9464]", "[" + strings.Join(stagebus, ", ") + "]"},
+		{"[demo-rabbitmq:9464, demo-kafka:9464, host.docker.internal:9464]", "[" + strings.Join(stagebus, ", ") + "]"},
 		{"[rabbitmq:15692, rabbitmq-classic:15692]", "[" + rabbit + "]"},
 		{"[rabbitmq:15692]", "[" + rabbit + "]"},
 	} {
@@ -145,21 +149,23 @@ func prometheusConfig(t *testing.T, stagebus []string, rabbit string) []byte {
 	return []byte(text)
 }
 
-// dashboardAnswers asks a Prometheus every query, and returns those that have no answer yet.
-func dashboardAnswers(ctx context.Context, base, interval string, queries []dashboardQuery) error {
+// dashboardAsk asks a Prometheus queries and returns those that have no answer yet, and what is wrong with them.
+func dashboardAsk(ctx context.Context, base, interval string, queries []dashboardQuery) (open []dashboardQuery, err error) {
 	var errs []error
 	for _, q := range queries {
 		values, err := prometheusAsk(ctx, base, strings.ReplaceAll(q.expr, "$__rate_interval", interval))
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("%v: %w", q, err))
 		case len(values) == 0:
-			errs = append(errs, fmt.Errorf("%v: no data", q))
+			err = errors.New("no data")
 		case !q.still() && !slices.ContainsFunc(values, func(v float64) bool { return v > 0 }):
-			errs = append(errs, fmt.Errorf("%v: %v", q, values))
+			err = fmt.Errorf("%v", values)
+		}
+		if err != nil {
+			open, errs = append(open, q), append(errs, fmt.Errorf("%v: %w", q, err))
 		}
 	}
-	return errors.Join(errs...)
+	return open, errors.Join(errs...)
 }
 
 // prometheusAsk returns the values of a query now.

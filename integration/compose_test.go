@@ -22,6 +22,7 @@ const composeFile = "../docker-compose.yml"
 // composeServices are the services that each profile adds to those of the first, which always run.
 var composeServices = map[string][]string{
 	"":        {"rabbitmq", "kafka"},
+	"demo":    {"doctor", "demo-rabbitmq", "demo-kafka"},
 	"obs":     {"prometheus", "grafana"},
 	"classic": {"rabbitmq-classic", "zookeeper-classic", "kafka-classic"},
 }
@@ -69,7 +70,11 @@ func TestComposeManners(t *testing.T) {
 		t.Errorf("volumes %v would outlive `down`", p.VolumeNames())
 	}
 	for name, s := range p.Services {
-		if h := s.HealthCheck; h == nil || h.Disable || len(h.Test) < 2 || h.Interval == nil || h.Timeout == nil || h.Retries == nil {
+		if h := s.HealthCheck; composeOnce(p, name) {
+			if h != nil || s.Restart != types.RestartPolicyNo {
+				t.Errorf("%s runs once, before others: health check %v, restart policy %q", name, h, s.Restart)
+			}
+		} else if h == nil || h.Disable || len(h.Test) < 2 || h.Interval == nil || h.Timeout == nil || h.Retries == nil {
 			t.Errorf("%s has no complete health check: %+v", name, h)
 		} else if h.Test[0] != "CMD" {
 			t.Errorf("%s: its health check needs a shell of the image: %v", name, h.Test)
@@ -102,6 +107,16 @@ func TestComposeManners(t *testing.T) {
 			}
 		}
 	}
+}
+
+// composeOnce says whether others wait until a service has done its work and ended.
+func composeOnce(p *types.Project, name string) bool {
+	for _, s := range p.Services {
+		if d, ok := s.DependsOn[name]; ok && d.Condition == types.ServiceConditionCompletedSuccessfully {
+			return true
+		}
+	}
+	return false
 }
 
 // TestComposeMemory: what may be filled in memory fits into a container's limit, so that the limit needs nobody killed.

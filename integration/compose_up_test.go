@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -66,21 +67,22 @@ func composeUp(t *testing.T, profile string, services ...string) stack {
 			t.Fatal(err)
 		}
 	}
-	for name, service := range p.Services {
+	args := []string{"up", "--detach", "--wait", "--pull", "never"}
+	for _, service := range p.Services {
+		image := service.Image
 		if service.Build != nil {
-			continue
+			image = composeGoImage(t)
+			args = append(args, "--build")
 		}
-		if err := exec.CommandContext(t.Context(), "docker", "image", "inspect", service.Image).Run(); err != nil {
-			t.Skipf("no image %s for %s: docker pull %s", service.Image, name, service.Image)
+		if !composeImage(t, image) {
+			t.Skipf("no image %s for %s: docker pull %s", image, service.Name, image)
 		}
 	}
 
 	t.Cleanup(func() { s.down(t) })
-	args := []string{}
 	if profile != "" {
-		args = append(args, "--profile", profile)
+		args = append([]string{"--profile", profile}, args...)
 	}
-	args = append(args, "up", "--detach", "--wait", "--pull", "never")
 	start := time.Now()
 	if out, err := s.compose(t.Context(), append(args, services...)...); err != nil {
 		logs, _ := s.compose(context.WithoutCancel(t.Context()), "--profile", "*", "logs", "--tail", "20")
@@ -88,6 +90,25 @@ func composeUp(t *testing.T, profile string, services ...string) stack {
 	}
 	t.Logf("up in %v", time.Since(start).Round(time.Second/10))
 	return s
+}
+
+func composeImage(t *testing.T, name string) bool {
+	t.Helper()
+	return exec.CommandContext(t.Context(), "docker", "image", "inspect", name).Run() == nil
+}
+
+// composeGoImage returns the image that the command's own is built with.
+func composeGoImage(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^ARG GO_IMAGE=(\S+)$`).FindSubmatch(text)
+	if m == nil {
+		t.Fatal("the Dockerfile has no ARG GO_IMAGE")
+	}
+	return string(m[1])
 }
 
 func (s stack) compose(ctx context.Context, args ...string) (string, error) {
@@ -223,4 +244,61 @@ func TestComposeUpClassic(t *testing.T) {
 	s.healthy(t, 3)
 	s.exchange(t, "amqp://localhost:"+s.port["CLASSIC_RABBITMQ_PORT"]+"/", "prompts")
 	s.exchange(t, "kafka://localhost:"+s.port["CLASSIC_KAFKA_PORT"], "prompts")
+}
+
+// TestComposeUpDemo lets the demo run over both brokers, and asks the dashboard's queries of the stack's own Prometheus meanwhile.
+func TestComposeUpDemo(t *testing.T) {
+	if os.Getenv("STAGEBUS_LONG") == "" {
+		t.Skip("takes minutes: set STAGEBUS_LONG")
+	}
+	demos := []string{"demo-rabbitmq", "demo-kafka"}
+	services := append([]string{"prometheus"}, demos...)
+	grafana := composeImage(t, composeLoad(t, all).Services["grafana"].Image)
+	if grafana {
+		services = append(services, "grafana")
+	}
+	s := composeUp(t, "", services...)
+
+	// One message that stays gives a queue depth, whatever the demo's queues have when they are looked at.
+	rabbit := "amqp://localhost:" + s.port["RABBITMQ_PORT"] + "/"
+	cliOK(t, rabbit, "", "topics", "declare", "left")
+	cliOK(t, rabbit, "", "publish", "--topic", "left", "left")
+
+	base := "http://localhost:" + s.port["PROMETHEUS_PORT"]
+	queries := dashboardQueries(t)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	deadline := time.After(2 * time.Minute)
+	for len(queries) > 0 {
+		var err error
+		queries, err = dashboardAsk(t.Context(), base, "20s", queries)
+		select {
+		case <-deadline:
+			t.Fatal(err)
+		case <-tick.C:
+		}
+	}
+	if grafana {
+		var d struct{ Dashboard struct{ Title string } }
+		if err := composeJSON(t.Context(), "http://localhost:"+s.port["GRAFANA_PORT"]+"/api/dashboards/uid/stagebus", &d); err != nil || d.Dashboard.Title != "stagebus" {
+			t.Errorf("Grafana: %+v, %v", d, err)
+		}
+	} else {
+		t.Log("without Grafana, whose image isn't here")
+	}
+
+	for _, name := range demos {
+		id, err := s.compose(t.Context(), "ps", "-aq", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code, err := exec.CommandContext(t.Context(), "docker", "wait", strings.TrimSpace(id)).Output()
+		logs, _ := s.compose(t.Context(), "logs", "--no-log-prefix", name)
+		if err != nil || strings.TrimSpace(string(code)) != "0" {
+			t.Errorf("%s ended with %s, %v:\n%s", name, code, err, logs)
+		}
+		if !strings.Contains(logs, "Isaac Newton's Opticks") {
+			t.Errorf("%s didn't find its text:\n%s", name, logs)
+		}
+	}
 }
