@@ -42,8 +42,8 @@ library and any client of Kafka. It has no replicas, no passwords and no encrypt
 
 Messages, topics, committed offsets and what idempotent producers have sent are with the operating system before a client gets
 its acknowledgement: they survive the end of this process, also by kill -9. They are not forced to the disk, so that
-when the machine itself stops, the last seconds may be lost. A transaction that is open at a kill is aborted. With
---ephemeral all is in memory and lost at the end.
+when the machine itself stops, the last seconds may be lost. A transaction that is open at a kill is aborted; one that is just
+being committed may be so in some of its partitions only. With --ephemeral all is in memory and lost at the end.
 
 Topics keep everything until --max-bytes; then the oldest messages of the largest partitions go, by whole segments on the disk.
 Topics' own retention and compaction settings are stored and not applied.
@@ -108,8 +108,8 @@ func (p *program) dev(ctx context.Context, o *devFlags) (err error) {
 // devReady says where the broker is and what to type next.
 func (p *program) devReady(b *dev.Broker, o *dev.Options) {
 	if r := b.Repairs(); r.Killed {
-		p.notef("the last broker here was killed: read %s, cut %s that were never acknowledged",
-			plural(r.Partitions, "partition"), plural(int(r.Torn), "byte"))
+		p.notef("the last broker here was killed: read %s, cut %s that were never acknowledged, aborted %s",
+			plural(r.Partitions, "partition"), plural(int(r.Torn), "byte"), plural(r.Aborted, "open transaction"))
 	}
 	where := "in memory"
 	if o.Dir != "" {

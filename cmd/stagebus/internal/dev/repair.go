@@ -20,6 +20,7 @@ import (
 type Repairs struct {
 	Killed     bool  // the last process was killed
 	Partitions int   // partitions that were read through for that
+	Aborted    int   // producers with a transaction that was open
 	Torn       int64 // bytes of writes that the kill cut off: of messages and offsets that nobody got an acknowledgement for
 }
 
@@ -27,6 +28,7 @@ type Repairs struct {
 //
 //   - appends behind the torn end of its logs of groups and producers, so that a second kill loses all that came after the first;
 //   - forgets after a kill what idempotent producers have sent, and takes a batch for a new one that they send again;
+//   - aborts open transactions without a mark in the log, and hides from readers what the same producer commits later;
 //   - counts offsets from 0 again in a partition whose messages were all deleted, below what groups have committed, so that they skip
 //     what comes.
 //
@@ -45,7 +47,7 @@ func repair(dir string, killed bool) (Repairs, error) {
 			}
 			r.Torn += torn
 		}
-		w := make(producers)
+		w := &producers{windows: make(map[windowKey]*window), aborted: make(map[int64]int16)}
 		for _, p := range d.partitions {
 			torn, err := p.repair(w)
 			if err != nil {
@@ -57,6 +59,7 @@ func repair(dir string, killed bool) (Repairs, error) {
 		if err := w.write(dir); err != nil {
 			return r, err
 		}
+		r.Aborted = len(w.aborted)
 	}
 	for _, p := range d.partitions {
 		if err := p.keepOffsets(d.committed[p.topic][p.id]); err != nil {
