@@ -22,6 +22,9 @@ type pipe struct {
 const (
 	// patience is how long a reader may leave the pipe alone until it is taken for one that reads at the end only.
 	patience = 3 * time.Second
+	// lastChance is how long a reader has after an interrupt to take what is in the pipe. One that is there takes it at once, and then the
+	// message doesn't come again.
+	lastChance = 500 * time.Millisecond
 	// A reader that waits in read empties the pipe in microseconds: it is asked about that often before the first nap.
 	spins             = 50
 	shortNap, longNap = 20 * time.Microsecond, time.Millisecond
@@ -44,12 +47,13 @@ func newPipe(w io.Writer) *pipe {
 	return &pipe{conn: conn}
 }
 
-// taken returns once the reader has emptied the pipe, with EPIPE if it has left instead, or with the cause when ctx ends.
+// taken returns once the reader has emptied the pipe, with EPIPE if it has left instead, or with the cause soon after ctx ends.
 func (p *pipe) taken(ctx context.Context) error {
 	if p.off {
 		return nil
 	}
 	began, nap := time.Now(), time.Duration(0)
+	var interrupted time.Time
 	for i := 0; ; i++ {
 		if i > spins {
 			nap = min(max(shortNap, 2*nap), longNap)
@@ -63,7 +67,9 @@ func (p *pipe) taken(ctx context.Context) error {
 			return nil
 		case left:
 			return unix.EPIPE
-		case ctx.Err() != nil:
+		case ctx.Err() != nil && interrupted.IsZero():
+			interrupted = time.Now()
+		case ctx.Err() != nil && time.Since(interrupted) > lastChance:
 			return context.Cause(ctx)
 		case nap > 0 && time.Since(began) > patience:
 			p.off = true

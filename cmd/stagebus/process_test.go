@@ -77,17 +77,32 @@ func TestProcessReaderReadsAtTheEnd(t *testing.T) {
 	}
 }
 
-// The reader of other commands may leave as well.
-func TestProcessPublishStandardOutputClosed(t *testing.T) {
-	c := command(t, 0, "topics", "list")
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Close() //nolint:errcheck // before anything is written
-	c.Stdout = w
-	if err := c.Run(); err != nil {
-		t.Errorf("%v, want success", err)
+// The reader of any command may have left: that is its business, and no failure of ours.
+func TestProcessStandardOutputClosed(t *testing.T) {
+	for _, args := range []string{
+		"", "--help", "help publish", "version", "version -o json", "completion bash", "completion fish",
+		"topics list", "topics list -o json", "topics describe t", "topics declare new -o json",
+		"publish --topic t x -o json", "consume --topic t -q", "consume --topic t --group default -o json",
+		"context add a --broker memory:// -o json", "config explain", "config explain -o json",
+		"doctor -q", "doctor -o json -q", "bench --duration 50ms --size 100 -q", "bench --duration 50ms --size 100 -q -o json",
+	} {
+		t.Run(args, func(t *testing.T) {
+			c := command(t, 1, strings.Fields(args)...)
+			c.Env = append(c.Env, "HOME="+t.TempDir(), "XDG_CONFIG_HOME=", "XDG_STATE_HOME=")
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Close() //nolint:errcheck // before anything is written
+			var errs bytes.Buffer
+			c.Stdout, c.Stderr = w, &errs
+			if err := c.Run(); err != nil {
+				t.Errorf("%v, want success: %s", err, &errs)
+			}
+			if strings.Contains(errs.String(), "pipe") || strings.Contains(errs.String(), `"error"`) {
+				t.Errorf("standard error %q", &errs)
+			}
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -142,4 +143,23 @@ func TestProgressAtTerminal(t *testing.T) {
 		t.Errorf("exit code %d", c)
 	}
 	shown.await(t, eraseLine+"stagebus: published 2 messages\r\n")
+}
+
+// Ctrl-C at a terminal: what was printed is settled, and the command says so.
+func TestControlC(t *testing.T) {
+	keyboard, tty := openTerminal(t)
+	shown := newBuffer()
+	go func() { _, _ = io.Copy(shown, keyboard) }() // ends with the terminal
+	c := command(t, 3, "consume", "--topic", "t", "--group", "default", "--follow")
+	c.Stdin, c.Stdout, c.Stderr = tty, tty, tty
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	shown.await(t, "message 2\r\n")
+	feedIn(t, keyboard, "\x03")
+	if err := c.Wait(); err != nil {
+		t.Errorf("%v, want success", err)
+	}
+	shown.await(t, "stagebus: consumed 3 messages, stopped by a signal\r\nleft 0\r\n")
 }
