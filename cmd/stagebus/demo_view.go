@@ -14,13 +14,11 @@ import (
 // demoView shows how the demo goes, on standard error: a line that changes at a terminal, else a line from time to time.
 type demoView struct {
 	p    *program
-	live bool
+	live *liveLine // nil: plain lines
 
-	mu     sync.Mutex // protects the following
-	line   string     // on the screen
-	closed bool
-	shown  time.Time // of the last plain line
-	last   rate
+	mu    sync.Mutex // protects the following
+	shown time.Time  // when a line was
+	last  rate
 }
 
 // rate is a count at a time.
@@ -36,55 +34,52 @@ const (
 )
 
 func newDemoView(p *program) *demoView {
-	return &demoView{p: p, live: !p.quiet && p.terminal(p.err) && p.getenv("TERM") != "dumb", last: rate{at: time.Now()}}
+	v := &demoView{p: p, last: rate{at: time.Now()}}
+	if !p.quiet && p.terminal(p.err) && p.getenv("TERM") != "dumb" {
+		v.live = &liveLine{w: p.err}
+		p.err = v.live
+	}
+	return v
 }
 
 // note writes a line.
-func (v *demoView) note(s string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.wipe()
-	v.p.notef("%s", s)
-	v.draw()
-}
+func (v *demoView) note(s string) { v.p.notef("%s", s) }
 
 // progress shows a step of training.
 func (v *demoView) progress(p demo.Progress) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := time.Now()
-	if v.closed || v.p.quiet {
-		return
-	}
 	every := plainEvery
-	if v.live {
+	if v.live != nil {
 		every = liveEvery
 	}
-	if p.Perplexity == 0 && now.Sub(v.shown) < every {
+	if v.p.quiet || p.Perplexity == 0 && now.Sub(v.shown) < every {
 		return
 	}
 	v.shown = now
 	s := fmt.Sprintf("step %d of %d: loss %.3f", p.Step, p.Steps, p.Loss)
+	if v.live != nil {
+		v.live.show(v.bar(p) + " " + s + v.speed(now))
+		if p.Perplexity > 0 { // it stays
+			v.note(fmt.Sprintf("%s, held-out perplexity %.1f", s, p.Perplexity))
+		}
+		return
+	}
 	if p.Perplexity > 0 {
 		s += fmt.Sprintf(", held-out perplexity %.1f", p.Perplexity)
 	}
-	s += v.speed(now)
-	if !v.live {
-		v.p.notef("%s", s)
-		return
-	}
-	v.wipe()
-	if p.Perplexity > 0 {
-		v.p.notef("%s", s) // it stays
-	}
-	const width = 24
+	v.note(s + v.speed(now))
+}
+
+func (v *demoView) bar(p demo.Progress) string {
+	const width = 24 // with the words behind it less than 80 columns: a line that wraps can't be taken back
 	done := width * p.Step / max(p.Steps, 1)
 	bar := strings.Repeat("█", done) + strings.Repeat("░", width-done)
 	if v.p.colour(v.p.err) {
-		bar = green + bar + plain
+		return green + bar + plain
 	}
-	v.line = bar + " " + s
-	v.draw()
+	return bar
 }
 
 // speed is how many messages this process has received since it was asked last.
@@ -99,25 +94,46 @@ func (v *demoView) speed(now time.Time) string {
 	return fmt.Sprintf(", %.0f messages/s", per)
 }
 
-// wipe and draw take the changing line from the screen and put it there again. v.mu is held.
-func (v *demoView) wipe() {
-	if v.line != "" {
-		_, _ = io.WriteString(v.p.err, "\r\x1b[K") // nobody to tell if it fails
-	}
-}
-
-func (v *demoView) draw() {
-	if v.line != "" {
-		_, _ = io.WriteString(v.p.err, v.line) // nobody to tell if it fails
-	}
-}
-
 // close takes the changing line away.
 func (v *demoView) close() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.wipe()
-	v.line, v.closed = "", true
+	if v.live != nil {
+		v.live.show("")
+	}
+}
+
+// liveLine is a terminal whose last line changes. What else is written goes above it, in whole lines.
+type liveLine struct {
+	w io.Writer
+
+	mu   sync.Mutex // protects the following, and the terminal
+	line string
+}
+
+func (l *liveLine) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.line == "" {
+		return l.w.Write(b)
+	}
+	// All at once, or it flickers.
+	if _, err := l.w.Write(append(append([]byte(wipe), b...), l.line...)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// wipe takes the line of the cursor away.
+const wipe = "\r\x1b[K"
+
+// show changes the line; "" takes it away.
+func (l *liveLine) show(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if line == l.line {
+		return
+	}
+	l.line = line
+	_, _ = io.WriteString(l.w, wipe+line) // if the terminal has gone, there is nobody to tell
 }
 
 // print writes the summary to standard output.

@@ -37,6 +37,9 @@ const (
 	lastWordsEarly = 5 * time.Second
 )
 
+// missingAfter is how long stages may take to start before it is said which have not.
+const missingAfter = 10 * time.Second
+
 // collector gathers what there is to show of a run.
 type collector struct {
 	o *Options
@@ -113,6 +116,8 @@ func (c *collector) report(r Report) {
 		c.signal()
 	case r.Failed != "":
 		c.o.notef("%s failed: %s; start it again, or stop the others", r.Stage, r.Failed)
+		delete(c.started, r.Stage)
+		c.signal()
 	}
 	c.look()
 }
@@ -141,10 +146,17 @@ func closeOnce(c chan struct{}) {
 
 // end waits until all is there, has the others end, waits for their last words, and ends the stage.
 func (c *collector) end(ctx context.Context, s *stage) error {
-	select {
-	case <-c.complete:
-	case <-ctx.Done():
-		return nil
+	missing := time.NewTimer(missingAfter)
+	defer missing.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-c.complete:
+			waiting = false
+		case <-missing.C:
+			c.missing()
+		case <-ctx.Done():
+			return nil
+		}
 	}
 	if err := s.send(ctx, s.message(topicControl, kindEnd)); err != nil {
 		return err
@@ -175,6 +187,16 @@ func (c *collector) wait(ctx context.Context, most time.Duration, who func() []s
 		case <-ctx.Done():
 			return left
 		}
+	}
+}
+
+// missing says which stages have not started.
+func (c *collector) missing() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	left := slices.DeleteFunc(slices.Clone(Stages[:len(Stages)-1]), func(name string) bool { return c.started[name] })
+	if len(left) > 0 {
+		c.o.notef("still waiting for %s to start, with --prefix %s and the same broker", strings.Join(left, ", "), c.o.Prefix)
 	}
 }
 

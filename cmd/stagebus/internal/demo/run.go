@@ -203,6 +203,8 @@ func (s *stage) farewell(r *run, err error, stopped bool) error {
 		return nil
 	case s.name == postprocess, stopped:
 		return nil
+	case err != nil && r.o.Stage == "":
+		return nil // the others end with it
 	case err != nil:
 		_ = s.send(ctx, s.json(topicReports, kindReport, Report{Stage: s.name, Failed: err.Error()}))
 		return nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stagebus/stagebus"
 	"github.com/stagebus/stagebus/adapters/memory"
@@ -282,5 +283,57 @@ func TestClaimsFail(t *testing.T) {
 		if broken := s.Broken(); len(broken) != 1 {
 			t.Errorf("change %d: broken are %+v", i, broken)
 		}
+	}
+}
+
+// Who waits for stages that nobody has started is told so.
+func TestMissingStages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ctx, stop := context.WithCancelCause(t.Context())
+		notes := make(chan string, 10)
+		w.o.Stage, w.o.Note = postprocess, func(s string) { notes <- s }
+		ended := make(chan error)
+		go func() {
+			_, err := Run(ctx, w.o)
+			ended <- err
+		}()
+		if got, want := <-notes, "still waiting for preprocess, train-1, train-2, infer-1, infer-2 to start, with --prefix demo.test and the same broker"; got != want {
+			t.Errorf("got %q", got)
+		}
+		stop(errStop)
+		if err := <-ended; !errors.Is(err, errStop) {
+			t.Error(err)
+		}
+		if got := w.topics(); len(got) > 0 {
+			t.Errorf("topics are left: %v", got)
+		}
+	})
+}
+
+// A stage that can't go on says why, to who waits for it and to its own user.
+func TestStageFails(t *testing.T) {
+	w := newWorld(t)
+	ctx, stop := context.WithCancelCause(t.Context())
+	notes := make(chan string, 100)
+	w.o.Note = func(s string) { notes <- s }
+	last := w.o
+	last.Stage = postprocess
+	ended := make(chan error)
+	go func() {
+		_, err := Run(ctx, last)
+		ended <- err
+	}()
+	w.o.Stage, w.o.Text = preprocess, Text{"book.txt", "One.\n\nTwo."}
+	_, err := Run(t.Context(), w.o)
+	if err == nil || !strings.Contains(err.Error(), "book.txt has 2 paragraphs") {
+		t.Errorf("got %v", err)
+	}
+	if got := <-notes; !strings.HasPrefix(got, "preprocess failed: book.txt has 2 paragraphs") {
+		t.Errorf("got %q", got)
+	}
+	stop(errStop)
+	if err := <-ended; !errors.Is(err, errStop) {
+		t.Error(err)
 	}
 }
