@@ -137,7 +137,9 @@ func devMember(t *testing.T, d *devBroker, p peer, group string, n int) (got []s
 		if err := json.Unmarshal([]byte(member.next(t)), &l); err != nil {
 			t.Fatal(err)
 		}
-		if l.Assigned == nil && l.Value != nil {
+		if l.Assigned != nil {
+			t.Logf("%s has partitions %v of %q", p.name, l.Assigned, group)
+		} else {
 			got = append(got, string(l.Value))
 		}
 	}

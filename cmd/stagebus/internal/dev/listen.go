@@ -144,6 +144,7 @@ func (g *guard) check(b []byte) error {
 		if kmsg.RequestForKey(key) == nil {
 			return fmt.Errorf("request %d is unknown", key)
 		}
+		g.log.Logf(kfake.LogLevelDebug, "%s sends %s of %d bytes", g.RemoteAddr(), kmsg.NameForKey(key), size)
 		g.have, g.left = 0, int(size)-2
 	}
 	return nil
