@@ -149,8 +149,12 @@ func advice(code kgo.Error) string {
 		return "the broker doesn't offer that auth_mechanism: try plain, scram-sha-256 or scram-sha-512"
 	case kgo.IllegalSASLState:
 		return "the listener wants no login: use another port, or leave out the user"
-	case kgo.TopicAuthorizationFailed, kgo.GroupAuthorizationFailed, kgo.ClusterAuthorizationFailed:
-		return "ask for the permission (ACL)"
+	case kgo.TopicAuthorizationFailed:
+		return "the user needs a right (ACL) on the topic: kafka-acls --add --topic … --operation Read, Write or Create --allow-principal User:…"
+	case kgo.GroupAuthorizationFailed:
+		return "the user needs a right (ACL) on the group: kafka-acls --add --group … --operation Read --allow-principal User:…"
+	case kgo.ClusterAuthorizationFailed:
+		return "the user needs a right (ACL) on the cluster: kafka-acls --add --cluster --operation … --allow-principal User:…"
 	case kgo.UnknownTopicOrPartition:
 		return "declare the topic, or check its name"
 	case kgo.InconsistentGroupProtocol:

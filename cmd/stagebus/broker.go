@@ -79,6 +79,7 @@ type events struct {
 	mu      sync.Mutex // protects the following
 	flowing bool
 	held    []stagebus.Event
+	refused error  // the last one that trying again won't mend: something isn't permitted
 	last    string // what was told last: an outage repeats itself several times a second
 }
 
@@ -88,6 +89,9 @@ const maxHeld = 16
 func (p *program) hook(e stagebus.Event) {
 	p.events.mu.Lock()
 	flowing := p.events.flowing
+	if e.Kind == stagebus.EventError && errors.Is(e.Err, stagebus.ErrAuth) {
+		p.events.refused = e.Err
+	}
 	if !flowing && len(p.events.held) < maxHeld {
 		p.events.held = append(p.events.held, e)
 	}
@@ -102,6 +106,13 @@ func (p *program) flow() {
 	p.events.mu.Lock()
 	defer p.events.mu.Unlock()
 	p.events.flowing, p.events.held = true, nil
+}
+
+// refused returns what isn't permitted, as far as events told.
+func (p *program) refused() error {
+	p.events.mu.Lock()
+	defer p.events.mu.Unlock()
+	return p.events.refused
 }
 
 // hold ends what flow began: messages don't flow any more, and what adapters say of the questions that follow is for tellHeld.

@@ -91,7 +91,7 @@ func (p *program) consume(ctx context.Context, o *consumeFlags) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	r := &reader{warn: p.notef, limit: o.count}
+	r := &reader{warn: p.notef, refused: p.refused, limit: o.count}
 	err = p.read(ctx, o, start, format, r)
 	if r.stale > 0 {
 		p.notef("%s will come again: another member of the group took over before the settlement", plural(r.stale, "printed message"))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -76,15 +77,23 @@ func TestEndOfGroups(t *testing.T) {
 	}
 }
 
-// A start in time may lie behind the last message of a partition: then nothing comes, and that is the end.
+// A start in time may lie behind the last message of a partition: then nothing comes, and that is the end. If the broker said meanwhile that we
+// may not read, it is a failure.
 func TestEndByIdle(t *testing.T) {
-	var warned string
-	e := &end{log: true, idle: 10 * time.Millisecond, depth: -1, targets: map[partition]int64{{"x", 0}: 3}}
-	r := &reader{
-		c: &fakeConsumer{deliveries: make([]stagebus.Delivery, 1)}, out: newPrinter(newBuffer(), raw, false), end: e, dst: make([]stagebus.Delivery, 4),
-		warn: func(format string, _ ...any) { warned = format },
-	}
-	if err := r.run(t.Context(), 0); err != nil || r.n != 1 || r.why != "nothing more came for 10ms" || warned == "" {
-		t.Errorf("%v, %d, %q, %q", err, r.n, r.why, warned)
+	for _, refused := range []error{nil, stagebus.ErrAuth} {
+		for name, e := range map[string]*end{
+			"a partition": {log: true, idle: 10 * time.Millisecond, depth: -1, targets: map[partition]int64{{"x", 0}: 3}},
+			"a group":     {log: true, idle: 10 * time.Millisecond, depth: 2, targets: map[partition]int64{{"x", 0}: 3}},
+		} {
+			var warned string
+			r := &reader{
+				c: &fakeConsumer{deliveries: make([]stagebus.Delivery, 1)}, out: newPrinter(newBuffer(), raw, false), end: e, dst: make([]stagebus.Delivery, 4),
+				warn: func(format string, _ ...any) { warned = format }, refused: func() error { return refused },
+			}
+			err := r.run(t.Context(), 0)
+			if !errors.Is(err, refused) || r.n != 1 || r.why != "nothing more came for 10ms" || (warned != "") != (name == "a partition" && refused == nil) {
+				t.Errorf("%s, %v: %v, %d, %q, %q", name, refused, err, r.n, r.why, warned)
+			}
+		}
 	}
 }

@@ -248,19 +248,7 @@ func TestGolden(t *testing.T) {
 					got.WriteByte('\n')
 				})
 			}
-			file := filepath.Join("testdata", "golden", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.String() != string(want) {
-				t.Errorf("differs from %s (-update writes it):\n%s", file, difference(got.String(), string(want)))
-			}
+			compareGolden(t, filepath.Join("testdata", "golden", name+".golden"), got.Bytes())
 		})
 	}
 }

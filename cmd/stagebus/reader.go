@@ -19,6 +19,8 @@ type reader struct {
 	limit int  // messages to print; 0: all
 	dst   []stagebus.Delivery
 	warn  func(format string, args ...any)
+	// refused returns why nothing may come, if the broker said so meanwhile.
+	refused func() error
 
 	n        int          // messages printed
 	printed  atomic.Int64 // the same, for who looks on
@@ -62,8 +64,7 @@ func (r *reader) run(ctx context.Context, timeout time.Duration) error {
 			r.why = "the --timeout is over"
 			return nil
 		case errors.Is(err, errIdle), errors.Is(err, io.EOF):
-			r.ended()
-			return nil
+			return r.ended()
 		default:
 			return err
 		}
@@ -85,11 +86,17 @@ func (r *reader) receive(ctx context.Context, dst []stagebus.Delivery) (int, err
 	return n, err
 }
 
-func (r *reader) ended() {
+// ended says why the end was taken for that. It is a failure if messages are left that the broker doesn't let us read.
+func (r *reader) ended() error {
 	r.why = "nothing more came for " + r.end.idle.String()
-	if m := r.end.missing(); m != "" {
+	m := r.end.missing()
+	if err := r.refused(); err != nil && (m != "" || r.end.n < r.end.depth) {
+		return err
+	}
+	if m != "" {
 		r.warn("ended because nothing came for %v; not seen: %s (compacted, part of a transaction, or the broker is slow: raise --idle)", r.end.idle, m)
 	}
+	return nil
 }
 
 // handle prints a batch and settles it. Nothing is settled that has not been written; what could not be is given back.
