@@ -48,6 +48,9 @@ show the medians of the rounds, half of their range, and how many times the firs
 (as fast as possible: messages a second, CPU and allocations of a message; by a schedule: p50 and p99), and 2 if the settings
 differ. On a busy machine figures scatter: with --rounds 3 or more on both sides, figures whose ranges overlap don't fail.
 
+--output json prints one object: "format" is stagebus-bench, "version" 1, times are in nanoseconds. "rows" has an entry for each broker, size
+and load (max, half or rate), with the "median", "min" and "max" of its "rounds", and in each round the counts and the course over time.
+
 Topics are made for each measurement and deleted after it; should the process be killed, they are called stagebus-bench.… and "topics
 delete" removes them. Of a --topic that is given nothing is deleted: messages stay for its groups, and bench reads a copy of its own.
 The exit code is 1 as well if a message was lost or not confirmed.`,
@@ -180,7 +183,7 @@ func (p *program) bench(ctx context.Context, o *benchFlags, urls []string) (err 
 	if len(urls) == 0 {
 		urls = []string{""}
 	}
-	p.bare = true
+	p.bare = true // what is counted for each message would be measured too
 	var targets []*bench.Target
 	for _, raw := range urls {
 		switch {
@@ -290,8 +293,8 @@ func (p *program) benchProgress() (watch func(bench.Progress), end func()) {
 	if p.quiet {
 		return func(bench.Progress) {}, func() {}
 	}
-	status, ok := p.err.(*syncWriter)
-	if !ok || !p.terminal(p.err) {
+	w, ok := p.err.(*syncWriter)
+	if !ok || !p.terminal(p.err) || p.getenv("TERM") == "dumb" || p.json() {
 		last := 0
 		return func(g bench.Progress) {
 			if g.Step != last {
@@ -301,14 +304,12 @@ func (p *program) benchProgress() (watch func(bench.Progress), end func()) {
 		}, func() {}
 	}
 	return func(g bench.Progress) {
-			line := fmt.Sprintf("%d of %d: %s, %s: %s", g.Step, g.Steps, g.Broker, g.What, plural(int(g.Messages), "message"))
-			if g.Total > 0 {
-				line += fmt.Sprintf(", %v of %v", g.Elapsed.Round(100*time.Millisecond), g.Total)
-			}
-			status.status(oneLine(line))
-		}, func() {
-			status.status("")
+		line := fmt.Sprintf("%d of %d: %s, %s: %s messages", g.Step, g.Steps, g.Broker, g.What, grouped(g.Messages))
+		if g.Total > 0 {
+			line += fmt.Sprintf(", %v of %v", g.Elapsed.Round(100*time.Millisecond), g.Total)
 		}
+		w.status(cut(oneLine(line), width(w.w)))
+	}, func() { w.status("") }
 }
 
 func readBaseline(name string) (*bench.Report, error) {

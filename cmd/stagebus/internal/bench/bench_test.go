@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -149,6 +150,73 @@ func TestNoCoordinatedOmission(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A generator that comes late by itself says so, and sends what was due with the times at which it was.
+func TestLateGenerator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := small(Publish)
+		p := newPhase(s, target(t), 100, 1000, "t")
+		p.start = time.Now().Add(-100 * time.Millisecond)
+		g := newGenerator(p, 0, nil)
+		g.timer = time.NewTimer(time.Hour)
+		defer g.timer.Stop()
+		g.scheduled(t.Context())
+		if n := len(g.dues); n != s.Batch || g.dues[0] != 0 || g.dues[n-1] != time.Duration(n-1)*time.Millisecond {
+			t.Errorf("it sends %v", g.dues)
+		}
+		if late := p.result().LateMax; late < int64(99*time.Millisecond) || late > int64(102*time.Millisecond) {
+			t.Errorf("late by %v", time.Duration(late))
+		}
+		p.start, g.free = p.start.Add(-time.Second), 1100*time.Millisecond // held up by the broker until now
+		g.dues = nil
+		g.scheduled(t.Context())
+		if late := p.result().LateMax; late > int64(102*time.Millisecond) {
+			t.Errorf("the broker held it up, and it counts as late by %v", time.Duration(late))
+		}
+	})
+}
+
+// A schedule that a broker holds up far beyond its end is given up, and what wasn't sent is counted.
+func TestUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := small(Publish)
+		s.Rate, s.Count, s.Duration = 1000, 0, time.Second
+		r := measure(t, s, target(t, stall(time.Now().Add(500*time.Millisecond), time.Minute)))
+		round := r.Rows[0].Rounds[0]
+		if round.Counts.Confirmed+round.Unsent != 1000 || round.Unsent < 490 || round.Unsent > 500 {
+			t.Errorf("%+v", round)
+		}
+		if l := round.Latency; l.Max < int64(59*time.Second) {
+			t.Errorf("the message that was held up for a minute counts as late by %v", time.Duration(l.Max))
+		}
+	})
+}
+
+// Several producers share a rate and take turns.
+func TestSchedule(t *testing.T) {
+	s := small(Publish)
+	s.Producers = 3
+	s.Count = 10
+	p := newPhase(s, target(t), 100, 100, "t")
+	var dues []time.Duration
+	var planned int64
+	for id := range s.Producers {
+		g := newGenerator(p, id, nil)
+		planned += g.planned
+		for k := range g.planned {
+			dues = append(dues, g.due(k))
+		}
+	}
+	slices.Sort(dues)
+	for i, d := range dues {
+		if want := time.Duration(i) * 10 * time.Millisecond; d < want-1 || d > want+1 {
+			t.Errorf("message %d is due at %v", i, d)
+		}
+	}
+	if planned != 10 || len(dues) != 10 {
+		t.Errorf("%d messages", planned)
 	}
 }
 

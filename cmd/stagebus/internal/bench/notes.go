@@ -24,7 +24,7 @@ func (r *Report) notes() (notes []string) {
 	for i := range r.Rows {
 		row := &r.Rows[i]
 		memory = memory || r.Brokers[row.Broker].Kind == Memory
-		var unsent, foreign, lateMost int64
+		var unsent, foreign, swapped, lateMost int64
 		var first time.Duration
 		var slow *Round // the one that was farthest from its rate
 		for j := range row.Rounds {
@@ -33,6 +33,7 @@ func (r *Report) notes() (notes []string) {
 				slow = x
 			}
 			unsent, foreign, lateMost = unsent+x.Unsent, foreign+x.Counts.Foreign, max(lateMost, x.LateP99)
+			swapped += x.Counts.OutOfOrder
 			open = open || x.Latency != nil
 			first = max(first, time.Duration(x.FirstMessage))
 		}
@@ -46,6 +47,9 @@ func (r *Report) notes() (notes []string) {
 		if lateMost > lateNote {
 			late = true
 			say(row, "the generator itself was late by %s at p99: this machine is too busy for this rate, and that is in the latencies", short(lateMost))
+		}
+		if swapped > 0 && r.Brokers[row.Broker].Kind == RabbitMQ && r.Settings.Consumers > 1 {
+			say(row, "several consumers of one queue share the messages of a key, so their order isn't kept (KeyOrder in the library keeps it)")
 		}
 		if foreign > 0 {
 			say(row, "%s messages were not of this measurement", number(foreign))

@@ -100,6 +100,7 @@ func TestText(t *testing.T) {
 
 	r := made(Request, 1, rabbit)
 	r.Settings.Sizes, r.Settings.Rate, r.Settings.Count, r.Settings.Duration, r.Settings.Keys = []int{100, 1000}, 5000, 100_000, 0, 0
+	r.Settings.Consumers = 2
 	r.Settings.Durability, r.Settings.Window, r.Settings.Prefetch = Unsafe, 10, 20
 	r.Rows = nil
 	bad := round(2000, 5000, time.Second)
