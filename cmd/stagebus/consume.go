@@ -131,10 +131,10 @@ func (p *program) read(ctx context.Context, o *consumeFlags, start stagebus.Star
 		}
 		return err
 	}
-	p.flow()
 	if note != "" {
 		p.notef("%s", note)
 	}
+	p.flow()
 	r.out = newPrinter(p.out, format, opts.Mode == stagebus.Shared)
 	r.dst = make([]stagebus.Delivery, opts.Prefetch)
 	total := r.end.expected(opts)
