@@ -304,10 +304,11 @@ func (p *program) benchProgress() (watch func(bench.Progress), end func()) {
 		}, func() {}
 	}
 	return func(g bench.Progress) {
-		line := fmt.Sprintf("%d of %d: %s, %s: %s messages", g.Step, g.Steps, g.Broker, g.What, grouped(g.Messages))
+		line := fmt.Sprintf("%d of %d, %s messages", g.Step, g.Steps, grouped(g.Messages))
 		if g.Total > 0 {
 			line += fmt.Sprintf(", %v of %v", g.Elapsed.Round(100*time.Millisecond), g.Total)
 		}
+		line += fmt.Sprintf(": %s, %s", g.Broker, g.What) // the end may not fit
 		w.status(cut(oneLine(line), width(w.w)))
 	}, func() { w.status("") }
 }

@@ -15,7 +15,7 @@ func TestBenchAtTerminal(t *testing.T) {
 	if code := run(t.Context(), []string{"bench", "--rate", "1000", "--duration", "600ms", "--warmup", "0", "--size", "100"}, s); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{eraseLine + "1 of 1: " + w.url, "ms of 600ms", "messages/s", "┤"} {
+	for _, want := range []string{eraseLine + "1 of 1, 0 messages, 0s of 600ms: " + w.url, "00ms of 600ms", "messages/s", "┤"} {
 		shown.await(t, want)
 	}
 }
