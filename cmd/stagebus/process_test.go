@@ -144,12 +144,16 @@ func TestProcessSignals(t *testing.T) {
 // The first signal waits for what is on its way, the second for nothing: here the reader is stuck, and the command with it.
 func TestProcessSecondSignal(t *testing.T) {
 	c := command(t, 3, "consume", "--topic", "t", "--group", "default", "--template", `{{range $i := 300000}}{{$.Body}}{{end}}`)
-	_, w, err := os.Pipe() // nobody reads, and a message is larger than the pipe
+	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Stdout = w
 	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// With the first byte the process is at work and listens to signals. Nobody reads on, and a message is larger than the pipe.
+	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
