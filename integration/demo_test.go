@@ -20,7 +20,7 @@ import (
 var demoStages = []string{"preprocess", "train-1", "train-2", "infer-1", "infer-2", "postprocess"}
 
 // demoSettings make a run of a few seconds, long enough to kill something in the middle.
-var demoSettings = []string{"--size", "small", "--steps", "150"}
+var demoSettings = []string{"--size", "small", "--steps", "300"}
 
 // demoSummary is what is looked at of the demo's own summary.
 type demoSummary struct {
@@ -207,7 +207,7 @@ func TestDemoInSixProcesses(t *testing.T) {
 			processes[stage] = demoStart(ctx, t, b.URL(), prefix, stage)
 		}
 		last := processes["postprocess"]
-		last.errs.await(t, "step 30 of 150") // it has a line of its own, since the held-out text is looked at there
+		last.errs.await(t, "step 60 of 300") // it has a line of its own, since the held-out text is looked at there
 
 		victim := processes["train-1"]
 		if err := victim.c.Process.Kill(); err != nil {
@@ -216,7 +216,7 @@ func TestDemoInSixProcesses(t *testing.T) {
 		if err := victim.c.Wait(); err == nil || victim.c.ProcessState.Exited() {
 			t.Errorf("it was not killed: %v, %s", err, victim.errs.String())
 		}
-		if strings.Contains(last.errs.String(), "step 150 of 150") {
+		if strings.Contains(last.errs.String(), "step 300 of 300") {
 			t.Error("training was over before the worker was killed")
 		}
 		processes["train-1"] = demoStart(ctx, t, b.URL(), prefix, "train-1")

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/url"
 	"slices"
@@ -335,5 +336,63 @@ func TestStageFails(t *testing.T) {
 	stop(errStop)
 	if err := <-ended; !errors.Is(err, errStop) {
 		t.Error(err)
+	}
+}
+
+// An inference worker that starts again has its model again, whether it was stopped or died, and though nobody sends it twice.
+func TestModelAgain(t *testing.T) {
+	w := newWorld(t)
+	w.o.Stage = infer1
+	s, err := w.o.open(t.Context(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close() //nolint:errcheck // memory
+	v := &lm.Vocabulary{Words: []string{"a", ".", lm.Unknown}, Counts: []int{3, 2, 1}}
+	shape := lm.Shape{Context: 2, Width: 2, Hidden: 3, Classes: v.Classes(2)}
+	theta := shape.Start(v, make([]float64, 6), 1)
+	if err := s.send(t.Context(), s.split(topicDeployment, kindModel, bundle{shape, v, 1}.append(theta))...); err != nil {
+		t.Fatal(err)
+	}
+	reports, err := s.consume(t.Context(), readerNamed("collect"), 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for life, die := range []bool{false, true, false} {
+		ctx, stop := context.WithCancelCause(t.Context())
+		var b *stagebus.Broker
+		o := w.o
+		o.Connect = func(ctx context.Context) (*stagebus.Broker, error) {
+			b, err = w.o.Connect(ctx)
+			return b, err
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = Run(ctx, o) // stopped or dead
+		}()
+		var r Report
+		for ds := make([]stagebus.Delivery, 1); r.Deployed == nil; {
+			r = Report{}
+			if _, err := reports.Receive(t.Context(), ds); err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(ds[0].Body, &r); err != nil {
+				t.Fatal(err)
+			}
+			if err := reports.Settle(t.Context(), stagebus.Done, ds[0].Token); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r.Deployed.Digest != lm.Digest(theta) {
+			t.Errorf("life %d: it has the parameters %s, not %s", life, r.Deployed.Digest, lm.Digest(theta))
+		}
+		if die {
+			now, cancel := context.WithCancel(context.Background())
+			cancel()
+			_ = b.Close(now) // that is how it dies
+		}
+		stop(errStop)
+		<-ended
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Paragraphs splits text at blank lines. Lines within a paragraph are joined by a space.
@@ -32,7 +33,7 @@ func Paragraphs(text string) []string {
 var (
 	// aside is what editors of digital texts put between the author's words: [Illustration: …], [Sidenote: …], footnote marks.
 	aside = regexp.MustCompile(`\[[^\]]*\]`)
-	token = regexp.MustCompile(`[a-z]+(?:'[a-z]+)?|[0-9][0-9.,/]*|[.,;:?!]`)
+	token = regexp.MustCompile(`\p{L}+(?:'\p{L}+)?|[0-9][0-9.,/]*|[.,;:?!]`)
 )
 
 // Number stands for every number.
@@ -66,7 +67,10 @@ func Tokens(s string) []string {
 }
 
 // IsWord reports whether a token is a word, as opposed to punctuation, [Number] and [Unknown].
-func IsWord(t string) bool { return t != "" && t[0] >= 'a' && t[0] <= 'z' }
+func IsWord(t string) bool {
+	r, _ := utf8.DecodeRuneInString(t)
+	return unicode.IsLetter(r)
+}
 
 // IsMark reports whether a token is punctuation.
 func IsMark(t string) bool { return !IsWord(t) && t != Number && t != Unknown }
@@ -102,7 +106,8 @@ func Sentence(tokens []string) string {
 		case t == "i":
 			b.WriteString("I")
 		case capital && IsWord(t):
-			b.WriteString(strings.ToUpper(t[:1]) + t[1:])
+			r, n := utf8.DecodeRuneInString(t)
+			b.WriteString(string(unicode.ToUpper(r)) + t[n:])
 		default:
 			b.WriteString(t)
 		}

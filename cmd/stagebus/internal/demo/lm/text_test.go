@@ -23,7 +23,7 @@ func TestTokens(t *testing.T) {
 		"[Illustration: FIG. 3.] It is so.":   "it is so .",
 		"about 1/4 of 12.5 Inches":            "about # of # inches",
 		"Sun-beams (whose “Parts”) — well;":   "sun beams whose parts well ;",
-		"§ 5 ὀπτικός ££":                      "#",
+		"§ 5 Ὀπτικός ££ été":                  "# ὀπτικός été",
 		"the Rays A*B | E~":                   "the rays ab e",
 		"":                                    "",
 		"What? No! Yes: [Greek: ph]and so on": "what ? no ! yes : and so on",
@@ -46,6 +46,7 @@ func TestSentence(t *testing.T) {
 	for in, want := range map[string]string{
 		"the rays , as i said , are red . so is <unk> .": "The rays, as I said, are red. So is ….",
 		"why ? because # is odd":                         "Why? Because # is odd",
+		"été .":                                          "Été.",
 		"":                                               "",
 	} {
 		if got := Sentence(strings.Fields(in)); got != want {
