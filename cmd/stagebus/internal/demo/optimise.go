@@ -23,7 +23,7 @@ type Size struct {
 // Sizes are those that have a name.
 var Sizes = map[string]Size{
 	"small":  {Words: 300, Context: 3, Width: 8, Hidden: 12, Classes: 18, Batch: 512, Steps: 60, Rate: 0.02},
-	"medium": {Words: 2000, Context: 3, Width: 20, Hidden: 24, Classes: 45, Batch: 4096, Steps: 200, Rate: 0.01},
+	"medium": {Words: 2000, Context: 3, Width: 20, Hidden: 24, Classes: 45, Batch: 2048, Steps: 150, Rate: 0.015},
 }
 
 // evaluations is how often the held-out text is looked at while training, beside the start and the end.
