@@ -78,25 +78,22 @@ func progressLine(verb string, turn int, samples []sample, columns int) string {
 	first, now := samples[0], samples[len(samples)-1]
 	seconds := now.at.Sub(first.at).Seconds()
 	rate := func(from, to int64) float64 { return float64(to-from) / max(seconds, 1e-9) }
-	parts := []string{fmt.Sprintf("%s %s", verb, grouped(now.messages))}
-	switch {
-	case now.total > 0 && now.bytes:
-		parts = append(parts, fmt.Sprintf("%s of %s", size(float64(now.part)), size(float64(now.total))))
-	case now.total > 0:
-		parts[0] += " of " + grouped(now.total)
+	count := verb + " " + grouped(now.messages)
+	if now.total > 0 && !now.bytes {
+		count += " of " + grouped(now.total)
 	}
-	parts = append(parts, grouped(int64(rate(first.messages, now.messages)))+"/s")
-	if now.bytes {
-		parts = append(parts, size(rate(first.part, now.part))+"/s")
+	parts := []string{count, grouped(int64(rate(first.messages, now.messages))) + "/s"}
+	if perSecond := rate(first.part, now.part); now.total > 0 && perSecond > 0 {
+		left := float64(max(now.total-now.part, 0)) / perSecond
+		parts = append(parts, clock(time.Duration(left*float64(time.Second)))+" left")
+	}
+	if now.bytes { // last: a narrow terminal can do without
+		parts = append(parts, size(rate(first.part, now.part))+"/s", fmt.Sprintf("%s of %s", size(float64(now.part)), size(float64(now.total))))
 	}
 	if now.total == 0 {
 		return cut(`|/-\`[turn%4:turn%4+1]+" "+strings.Join(parts, "  "), columns)
 	}
 	share := min(float64(now.part)/float64(now.total), 1)
-	if perSecond := rate(first.part, now.part); perSecond > 0 {
-		left := float64(max(now.total-now.part, 0)) / perSecond
-		parts = append(parts, clock(time.Duration(left*float64(time.Second)))+" left")
-	}
 	const bar = 20
 	full := int(share * bar)
 	return cut(fmt.Sprintf("[%s%s] %3.0f%%  %s", strings.Repeat("=", full), strings.Repeat(" ", bar-full), 100*share, strings.Join(parts, "  ")), columns)

@@ -24,7 +24,7 @@ func TestProgressLine(t *testing.T) {
 	}{
 		{"no end known", []sample{at(0, 0, 0, 0, false), at(2, 5000, 5000, 0, false)}, 80, "/ consumed 5,000  2,500/s"},
 		{"messages", []sample{at(0, 0, 0, 10_000, false), at(2, 5000, 5000, 10_000, false)}, 80, "[==========          ]  50%  consumed 5,000 of 10,000  2,500/s  0:02 left"},
-		{"bytes", []sample{at(0, 0, 0, 10<<20, true), at(10, 1000, 1<<20, 10<<20, true)}, 80, "[==                  ]  10%  consumed 1,000  1.0 MiB of 10.0 MiB  100/s  102.4 KiB/s  1:30 left"[:79]},
+		{"bytes", []sample{at(0, 0, 0, 10<<20, true), at(10, 1000, 1<<20, 10<<20, true)}, 80, "[==                  ]  10%  consumed 1,000  100/s  1:30 left  102.4 KiB/s  1.0 MiB of 10.0 MiB"[:79]},
 		{"nothing yet", []sample{at(0, 0, 0, 100, false), at(1, 0, 0, 100, false)}, 80, "[                    ]   0%  consumed 0 of 100  0/s"},
 		{"hours", []sample{at(0, 0, 0, 7200, false), at(1, 1, 1, 7200, false)}, 80, "[                    ]   0%  consumed 1 of 7,200  1/s  1:59:59 left"},
 		{"more than there was", []sample{at(0, 0, 0, 10, false), at(1, 20, 20, 10, false)}, 80, "[====================] 100%  consumed 20 of 10  20/s  0:00 left"},

@@ -63,7 +63,9 @@ The broker is a URL, in --broker, in STAGEBUS_BROKER (where a password is not sh
   memory://                             inside this process, to try a command
 
 Data goes to standard output, all else to standard error.
-Exit codes: 0 done; 1 the broker or a message failed; 2 the command line is wrong;
+Flags beat STAGEBUS_ variables, as STAGEBUS_OUTPUT for --output, and these the context: "stagebus config explain" shows
+what holds. With --output json, results and errors are JSON, one object a line.
+Exit codes: 0 done; 1 the broker or a message failed; 2 the command line or the configuration is wrong;
 3 consume ended before it had the messages that --count asked for.
 The first interrupt stops in order, the second at once.`,
 		SilenceErrors: true, // run prints them, on one line

@@ -35,6 +35,10 @@ func TestLocate(t *testing.T) {
 	}{
 		{map[string]string{"HOME": "/h"}, "/h/.config/stagebus/config.yaml", "/h/.local/state/stagebus/state.yaml"},
 		{map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "/c", "XDG_STATE_HOME": "/s"}, "/c/stagebus/config.yaml", "/s/stagebus/state.yaml"},
+		{map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "/c"}, "/c/stagebus/config.yaml", "/c/stagebus/state.yaml"},
+		{map[string]string{"XDG_CONFIG_HOME": "/c"}, "/c/stagebus/config.yaml", "/c/stagebus/state.yaml"},
+		{map[string]string{"HOME": "/h", "XDG_STATE_HOME": "/s"}, "/h/.config/stagebus/config.yaml", "/s/stagebus/state.yaml"},
+		{map[string]string{"XDG_STATE_HOME": "/s"}, "", ""},
 		{map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "relative"}, "/h/.config/stagebus/config.yaml", "/h/.local/state/stagebus/state.yaml"},
 		{nil, "", ""},
 	} {

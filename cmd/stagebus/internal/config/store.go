@@ -18,8 +18,9 @@ type Store struct{ Config, State string }
 // errNowhere says that there is no home to keep a file in.
 var errNowhere = errors.New("no place to keep it: neither XDG_CONFIG_HOME nor HOME is set")
 
-// Locate finds the user's files: on every Unix below XDG_CONFIG_HOME and XDG_STATE_HOME, which are ~/.config and ~/.local/state if unset
-// or relative; elsewhere both are below os.UserConfigDir.
+// Locate finds the user's files. On every Unix config.yaml is below XDG_CONFIG_HOME, or ~/.config, and state.yaml below XDG_STATE_HOME, or
+// ~/.local/state; where only the first variable is set, both are below it: whoever has his configuration elsewhere for a while doesn't mean
+// the context that he chose here. Variables that are relative count as unset. On other systems both are below os.UserConfigDir.
 func Locate(getenv func(string) string) Store {
 	var config, state string
 	switch runtime.GOOS {
@@ -30,7 +31,17 @@ func Locate(getenv func(string) string) Store {
 		}
 		config, state = dir, dir
 	default:
-		config, state = base(getenv, "XDG_CONFIG_HOME", ".config"), base(getenv, "XDG_STATE_HOME", ".local/state")
+		config, state = absolute(getenv("XDG_CONFIG_HOME")), absolute(getenv("XDG_STATE_HOME"))
+		if state == "" {
+			state = config
+		}
+		home := absolute(getenv("HOME"))
+		if config == "" && home != "" {
+			config = filepath.Join(home, ".config")
+		}
+		if state == "" && home != "" {
+			state = filepath.Join(home, ".local", "state")
+		}
 	}
 	if config == "" || state == "" {
 		return Store{}
@@ -38,14 +49,11 @@ func Locate(getenv func(string) string) Store {
 	return Store{filepath.Join(config, "stagebus", "config.yaml"), filepath.Join(state, "stagebus", "state.yaml")}
 }
 
-func base(getenv func(string) string, xdg, below string) string {
-	if dir := getenv(xdg); filepath.IsAbs(dir) {
-		return dir
+func absolute(path string) string {
+	if !filepath.IsAbs(path) {
+		return ""
 	}
-	if home := getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, below)
-	}
-	return ""
+	return path
 }
 
 // Dir is where relative paths in config.yaml begin.
