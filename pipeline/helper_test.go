@@ -227,6 +227,16 @@ type spy struct {
 	hold              chan struct{} // if not nil, Settle waits for it
 	fail              error         // of Receive
 	failSettle        func(stagebus.Verdict) error
+	flushes           atomic.Int32
+	failFlush         error
+}
+
+func (s *spy) Flush(ctx context.Context) error {
+	s.flushes.Add(1)
+	if _, ok := ctx.Deadline(); !ok {
+		panic("Flush without a deadline")
+	}
+	return errors.Join(s.failFlush, s.Consumer.Flush(ctx))
 }
 
 func (s *spy) Receive(ctx context.Context, dst []stagebus.Delivery) (int, error) {

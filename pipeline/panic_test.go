@@ -132,6 +132,36 @@ func TestMoveFails(t *testing.T) {
 	})
 }
 
+// A reject that can't be done within the drain time is given up.
+func TestDrainOfMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, memory.Options{})
+		send(t, b, "in", 1, "a")
+		in := &spy{Consumer: consumer(t, b, stagebus.ConsumerOptions{}), failSettle: func(v stagebus.Verdict) error {
+			if v.Kind == stagebus.KindReject {
+				return stagebus.ErrUnavailable
+			}
+			return nil
+		}}
+		s := start(t, pipeline.Stage{Consumer: in, Handle: func(context.Context, *stagebus.Delivery) ([]stagebus.Message, stagebus.Verdict) {
+			return nil, stagebus.Reject("no")
+		}})
+		<-time.After(time.Minute)
+		s.stop()
+		if err := s.end(); !errors.Is(err, pipeline.ErrDrain) {
+			t.Error(err)
+		}
+		if n := depth(t, b, "in"); n != 1 {
+			t.Error("the input is gone")
+		}
+		ds := make([]stagebus.Delivery, 2)
+		if n, err := in.Receive(t.Context(), ds); n != 1 || err != nil {
+			t.Errorf("%d came again, %v", n, err)
+		}
+		check(t, in.Settle(t.Context(), stagebus.Done, ds[0].Token))
+	})
+}
+
 // Settling with Done can't fail but for a token that is stale: then nothing that goes on can be settled, and the stage ends.
 func TestDoneFails(t *testing.T) {
 	b := newBroker(t, memory.Options{})

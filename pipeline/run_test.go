@@ -289,6 +289,25 @@ func TestConsumerClosed(t *testing.T) {
 	})
 }
 
+// Run tells the broker what was settled before it returns, unless its consumer was closed, which does that.
+func TestFlush(t *testing.T) {
+	broken := errors.New("broken")
+	for _, c := range []struct{ fail, want error }{{nil, nil}, {broken, broken}, {stagebus.ErrClosed, nil}} {
+		b := newBroker(t, memory.Options{})
+		send(t, b, "in", 1, "a")
+		in := &spy{Consumer: consumer(t, b, stagebus.ConsumerOptions{}), failFlush: c.fail}
+		s := start(t, pipeline.Stage{Consumer: in, Producer: producer(t, b), Handle: forward})
+		newBook().read(t, b, "out").await(t, 1)
+		s.stop()
+		if err := s.end(); !errors.Is(err, c.want) {
+			t.Errorf("%v, want %v", err, c.want)
+		}
+		if n := in.flushes.Load(); n != 1 {
+			t.Errorf("%d calls of Flush", n)
+		}
+	}
+}
+
 func TestReceiveFails(t *testing.T) {
 	b := newBroker(t, memory.Options{})
 	broken := errors.New("broken")
