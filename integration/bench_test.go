@@ -4,13 +4,16 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/stagebus/stagebus"
 	"github.com/stagebus/stagebus/integration/broker"
 )
 
@@ -161,4 +164,39 @@ func TestBenchInterrupted(t *testing.T) {
 			t.Errorf("topics of run %s are left: %s", r.Run, topics)
 		}
 	})
+}
+
+// A broker that stands still for two seconds makes all messages late that were due meanwhile, and none is lost.
+func TestBenchSeesAStall(t *testing.T) {
+	const rate, stall = 200, 2 * time.Second
+	i := broker.Private(t, broker.AMQP)
+	topic := cliTopic(t, &i.Broker)
+	bus := amqpOpen(t, amqpOptions(t, &i.Broker))
+	c := amqpConsumer(t, bus, stagebus.ConsumerOptions{Topics: []string{topic}, Prefetch: rate})
+	ctx := amqpContext(t)
+	stalled := make(chan error, 1)
+	go func() {
+		stalled <- func() error {
+			dst := make([]stagebus.Delivery, rate)
+			for n := 0; n < rate; { // the default group has a copy of what is sent
+				k, err := c.Receive(ctx, dst)
+				if err != nil {
+					return err
+				}
+				n += k
+			}
+			if err := i.Pause(ctx); err != nil {
+				return err
+			}
+			<-time.After(stall) // this is what is to be measured, nothing is waited for
+			return i.Resume(ctx)
+		}()
+	}()
+	r := bench(t, i.URL(), "both", "--topic", topic, "--rate", fmt.Sprint(rate), "--duration", "6s")
+	if err := <-stalled; err != nil {
+		t.Fatal(err)
+	}
+	if l := r.Rows[0].Median.Latency; l == nil || l.P99 < int64(stall/2) || l.P50 > l.P99/2 {
+		t.Errorf("%+v: want a p99 near %v, since a third of the messages was due meanwhile", l, stall)
+	}
 }

@@ -38,7 +38,7 @@ func (r *Report) notes() (notes []string) {
 			first = max(first, time.Duration(x.FirstMessage))
 		}
 		if slow != nil {
-			say(row, "%s a second were asked for and %s reached: it is overloaded, and latencies grow with the duration",
+			say(row, "%s a second were asked for and %s reached: the broker was overloaded or away, and latencies say for how long",
 				figures(slow.Asked), figures(slow.PerSecond))
 		}
 		if unsent > 0 {

@@ -282,7 +282,10 @@ func cell(row *Row, m metric) string {
 	}
 	least, _ := m.get(&row.Min)
 	most, _ := m.get(&row.Max)
-	return fmt.Sprintf("%s ±%.0f%%", s, (most-least)/2/v*100)
+	if spread := (most - least) / 2 / v * 100; spread < 99.5 {
+		return fmt.Sprintf("%s ±%.0f%%", s, spread)
+	}
+	return s + " ±>99%"
 }
 
 func ratio(row, to *Row, m metric) string {
