@@ -55,7 +55,8 @@ type Message struct {
 	// all the same, for the receiver to decide.
 	Deadline time.Time
 
-	// Priority is honoured by RabbitMQ queues made for it and advisory elsewhere.
+	// Priority is honoured by RabbitMQ queues made for it and advisory elsewhere. From RabbitMQ 4.0 on every quorum queue is:
+	// a message with a higher one goes ahead, also of earlier messages of its key.
 	Priority uint8
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/amqp"
 	"github.com/stagebus/stagebus/integration/broker"
 )
 
@@ -106,12 +107,15 @@ func amqpCases() []amqpCase {
 	}
 }
 
+// inOrder makes a queue without priorities, which from RabbitMQ 4.0 on every quorum queue has.
+var inOrder = stagebus.TopicSpec{Native: amqp.TopicSpec{QueueType: "classic"}}
+
 // What we send arrives at the other clients byte by byte, with its attributes under the names that DESIGN.md documents.
 func TestInteropAMQPOurs(t *testing.T) {
 	b := broker.Require(t, broker.AMQP)
 	eachPeer(t, amqpPeers, func(t *testing.T, p peer) {
 		bus := amqpOpen(t, amqpOptions(t, b))
-		topic := amqpTopic(t, bus, stagebus.TopicSpec{})
+		topic := amqpTopic(t, bus, inOrder)
 		cases := amqpCases()
 		producer := amqpProducer(t, bus, stagebus.ProducerOptions{})
 		for _, c := range cases { // one at a time: messages of different keys may pass one another
@@ -162,7 +166,7 @@ func TestInteropAMQPTheirs(t *testing.T) {
 	b := broker.Require(t, broker.AMQP)
 	eachPeer(t, amqpPeers, func(t *testing.T, p peer) {
 		bus := amqpOpen(t, amqpOptions(t, b))
-		topic := amqpTopic(t, bus, stagebus.TopicSpec{})
+		topic := amqpTopic(t, bus, inOrder)
 		cases := append(amqpCases(), amqpCase{
 			// As programs without any idea of CloudEvents do it. Expiration is relative: it is a deadline by the timestamp.
 			ours: stagebus.Message{
