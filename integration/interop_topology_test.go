@@ -49,6 +49,24 @@ func TestInteropAMQPGroups(t *testing.T) {
 	})
 }
 
+// Each client says in its own way that a queue of ours isn't what it declares.
+func TestInteropAMQPRefused(t *testing.T) {
+	b := broker.Require(t, broker.AMQP)
+	says := map[string]string{
+		withPika.name:     "pika.exceptions.ChannelClosedByBroker: (406, ",
+		withAioPika.name:  "aiormq.exceptions.ChannelPreconditionFailed: ",
+		withAMQPJava.name: "com.rabbitmq.client.ShutdownSignalException: channel error; protocol method: #method<channel.close>(reply-code=406, ",
+	}
+	eachPeer(t, amqpPeers, func(t *testing.T, p peer) {
+		topic := amqpTopic(t, amqpOpen(t, amqpOptions(t, b)), stagebus.TopicSpec{})
+		r := p.try(t, "", "declare", pikaURL(t, b.URL()), topic)
+		_, rest, ok := strings.Cut(r.err, says[p.name])
+		if r.code == 0 || !ok || !strings.Contains(rest, "PRECONDITION_FAILED - inequivalent arg 'durable' for queue '"+topic+"'") {
+			t.Errorf("got %+v, want %s", r, says[p.name])
+		}
+	})
+}
+
 var (
 	rpcClient = pythonPeer("pika", "rpc_client.py")
 	rpcServer = pythonPeer("pika", "rpc_server.py")

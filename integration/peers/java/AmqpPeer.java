@@ -14,7 +14,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 
-/** amqp-client: publish URL EXCHANGE ROUTING_KEY | consume URL QUEUE COUNT */
+/** amqp-client: publish URL EXCHANGE ROUTING_KEY | consume URL QUEUE COUNT | declare URL QUEUE */
 final class AmqpPeer {
     private AmqpPeer() {}
 
@@ -25,6 +25,7 @@ final class AmqpPeer {
             switch (args[0]) {
                 case "publish" -> publish(channel, args[2], args[3]);
                 case "consume" -> consume(channel, args[2], Integer.parseInt(args[3]));
+                case "declare" -> channel.queueDeclare(args[2], false, false, false, null);
                 default -> throw new IllegalArgumentException(args[0]);
             }
         }

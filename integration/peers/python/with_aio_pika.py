@@ -1,4 +1,4 @@
-"""aio-pika: publish URL EXCHANGE ROUTING_KEY | consume URL QUEUE COUNT"""
+"""aio-pika: publish URL EXCHANGE ROUTING_KEY | consume URL QUEUE COUNT | declare URL QUEUE"""
 import asyncio
 import sys
 
@@ -39,10 +39,14 @@ async def consume(channel, queue, count):
                 break
 
 
+async def declare(channel, queue):
+    await channel.declare_queue(queue)
+
+
 async def main(command, url, *args):
     connection = await aio_pika.connect_robust(url)
     async with connection:
-        await {'publish': publish, 'consume': consume}[command](await connection.channel(), *args)
+        await {'publish': publish, 'consume': consume, 'declare': declare}[command](await connection.channel(), *args)
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""pika: publish URL EXCHANGE ROUTING_KEY | consume URL QUEUE COUNT | bind URL EXCHANGE ROUTING_KEY QUEUE"""
+"""pika: publish URL EXCHANGE ROUTING_KEY | consume URL QUEUE COUNT | declare URL QUEUE | bind URL EXCHANGE ROUTING_KEY QUEUE"""
 import sys
 
 import lines
@@ -29,11 +29,16 @@ def consume(channel, queue, count):
             break
 
 
+def declare(channel, queue):
+    channel.queue_declare(queue=queue)
+
+
 def bind(channel, exchange, routing_key, queue):
     channel.queue_declare(queue=queue)
     channel.queue_bind(queue=queue, exchange=exchange, routing_key=routing_key)
 
 
 connection = pika.BlockingConnection(pika.URLParameters(sys.argv[2]))
-{'publish': publish, 'consume': consume, 'bind': bind}[sys.argv[1]](connection.channel(), *sys.argv[3:])
+commands = {'publish': publish, 'consume': consume, 'declare': declare, 'bind': bind}
+commands[sys.argv[1]](connection.channel(), *sys.argv[3:])
 connection.close()
