@@ -237,3 +237,30 @@ func TestDemoInSixProcesses(t *testing.T) {
 		demoLeft(t, b, prefix)
 	})
 }
+
+// Stopped in the middle, it leaves nothing on the broker.
+func TestDemoInterrupted(t *testing.T) {
+	eachBroker(t, func(t *testing.T, b *broker.Broker) {
+		ctx, cancel := context.WithTimeout(t.Context(), cliTimeout)
+		defer cancel()
+		file, err := cliBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		prefix := cliName(t)
+		p := &demoProcess{c: exec.CommandContext(ctx, file, "demo", "--broker", b.URL(), "--prefix", prefix, "--size", "small", "--steps", "1000000")}
+		p.out.changed, p.errs.changed = make(chan struct{}, 1), make(chan struct{}, 1)
+		p.c.Stdout, p.c.Stderr = &p.out, &p.errs
+		if err := p.c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p.errs.await(t, "step 0 of")
+		if err := p.c.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.c.Wait(); p.c.ProcessState.ExitCode() != 1 || !strings.HasSuffix(p.errs.String(), "stagebus: stopped by a signal before the end\n") {
+			t.Errorf("%v: %s", err, p.errs.String())
+		}
+		demoLeft(t, b, prefix)
+	})
+}
