@@ -127,15 +127,21 @@ func tear(t *testing.T, rnd *rand.Rand, name string) {
 	}
 }
 
-// produce sends one batch of an idempotent producer as such, and returns the offset that it got.
+// produce sends one batch of an idempotent producer as such, which must get that offset.
 func produce(t *testing.T, b *Broker, topic string, producer int64, sequence int32, offset int64) {
 	t.Helper()
-	record := kmsg.Record{Value: []byte("produced"), Key: []byte{}}
-	body := record.AppendTo(nil)
-	record.Length = int32(len(body) - 1) // without the length, a varint of one byte
-	batch := kmsg.RecordBatch{
-		PartitionLeaderEpoch: -1, Magic: 2, ProducerID: producer, FirstSequence: sequence, NumRecords: 1, Records: record.AppendTo(nil),
+	p := produceBatch(t, b, topic, kmsg.RecordBatch{ProducerID: producer, FirstSequence: sequence})
+	if err := kerr.ErrorForCode(p.ErrorCode); err != nil || p.BaseOffset != offset {
+		t.Errorf("sequence %d: offset %d, %v; want offset %d", sequence, p.BaseOffset, err, offset)
 	}
+}
+
+// produceBatch sends a batch with one record, whatever its producer.
+func produceBatch(t *testing.T, b *Broker, topic string, batch kmsg.RecordBatch) kmsg.ProduceResponseTopicPartition {
+	t.Helper()
+	record := kmsg.Record{Value: []byte("produced"), Key: []byte{}}
+	record.Length = int32(len(record.AppendTo(nil)) - 1) // without the length, a varint of one byte
+	batch.PartitionLeaderEpoch, batch.Magic, batch.NumRecords, batch.Records = -1, 2, 1, record.AppendTo(nil)
 	raw := batch.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-batchLength))
 	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], castagnoli))
@@ -154,10 +160,7 @@ func produce(t *testing.T, b *Broker, topic string, producer int64, sequence int
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := resp.Topics[0].Partitions[0]
-	if err := kerr.ErrorForCode(p.ErrorCode); err != nil || p.BaseOffset != offset {
-		t.Errorf("sequence %d: offset %d, %v; want offset %d", sequence, p.BaseOffset, err, offset)
-	}
+	return resp.Topics[0].Partitions[0]
 }
 
 // A batch that an idempotent producer sends again after a kill is not taken for a new one, whether its producer was there at the last

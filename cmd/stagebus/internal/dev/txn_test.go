@@ -1,10 +1,17 @@
 package dev
 
 import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // A transaction that is open at a kill is aborted: what it wrote isn't seen, and what comes after is.
@@ -29,7 +36,24 @@ func TestTransactionKilled(t *testing.T) {
 	}
 	commit(begin(b, "committed"))
 	open1 := begin(b, "open")
-	b2 := open(t, crash(t, o))
+	killed := crash(t, o)
+	tear(t, rand.New(rand.NewPCG(2, 1)), filepath.Join(killed.Dir, dataDir, "partitions/t-0/0.idx"))
+	if err := appendFile(filepath.Join(killed.Dir, dataDir, "partitions/t-0/0.dat"), make([]byte, 77)); err != nil {
+		t.Fatal(err)
+	}
+	b2 := open(t, killed)
+	if r := b2.Repairs(); r.Aborted != 1 || r.Torn != 77 {
+		t.Errorf("%+v", r)
+	}
+	id, epoch, err := open1.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Whoever began it can't go on with it.
+	p := produceBatch(t, b2, "t", kmsg.RecordBatch{Attributes: 0x10, ProducerID: id, ProducerEpoch: epoch, FirstSequence: 1})
+	if err := kerr.ErrorForCode(p.ErrorCode); !errors.Is(err, kerr.InvalidProducerEpoch) {
+		t.Errorf("the old producer got %v", err)
+	}
 	if i := b2.cluster.PartitionInfo("t", 0); i.LastStableOffset != i.HighWatermark {
 		t.Errorf("readers stop at %d of %d", i.LastStableOffset, i.HighWatermark)
 	}
@@ -37,8 +61,10 @@ func TestTransactionKilled(t *testing.T) {
 	reader := client(t, b2, kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"t": {0: kgo.NewOffset().AtStart()}}))
 	var got []string
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	for len(got) < 2 {
-		fetches := reader.PollFetches(t.Context())
+		fetches := reader.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			t.Fatal(err)
 		}
