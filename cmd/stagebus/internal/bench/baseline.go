@@ -30,6 +30,9 @@ func ReadReport(rd io.Reader) (*Report, error) {
 	case r.Format != ReportFormat:
 		return nil, errors.New(`it is not a report: "format" is missing; --save writes one`)
 	}
+	if err := r.Settings.Check(); err != nil {
+		return nil, fmt.Errorf("it is not a report: its settings: %w", err)
+	}
 	for _, row := range r.Rows {
 		if row.Broker < 0 || row.Broker >= len(r.Brokers) || len(row.Rounds) == 0 {
 			return nil, errors.New("it is not a report: a row names no broker, or has no rounds")
@@ -121,6 +124,9 @@ func (r *Report) Compare(base *Report, tolerance float64) (regressions, notes []
 			}
 			regressions = append(regressions, line)
 		}
+	}
+	if len(regressions) > 0 && (r.Settings.Rounds < enough || base.Settings.Rounds < enough) {
+		notes = append(notes, fmt.Sprintf("figures of few rounds scatter: measure both with --rounds %d or more, and ranges that overlap count as noise", enough))
 	}
 	return regressions, notes
 }

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -179,13 +180,20 @@ func TestSummary(t *testing.T) {
 }
 
 func TestReadReportRefuses(t *testing.T) {
+	other := made(Both, 1, rabbit)
+	other.Rows[0].Broker = 3
+	var b bytes.Buffer
+	if err := other.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
 	for in, want := range map[string]string{
+		b.String():                    "names no broker",
 		"":                            "not a report",
 		"{}":                          `"format" is missing`,
 		`[1]`:                         "not a report",
 		`{"format":"stagebus-bench"}`: "version 0",
 		`{"format":"stagebus-bench","version":2,"settings":{"sizes":"x"}}`: "version 2",
-		`{"format":"stagebus-bench","version":1,"rows":[{"broker":3}]}`:    "names no broker",
+		`{"format":"stagebus-bench","version":1,"settings":{"sizes":[5]}}`: "its settings: ",
 	} {
 		if _, err := ReadReport(strings.NewReader(in)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", in, err, want)
@@ -218,8 +226,8 @@ func TestBaseline(t *testing.T) {
 		{"the same", scaled(1, 1, 1), scaled(1, 1, 1), 0, 0, ""},
 		{"better", scaled(1, 2, 0.5), scaled(1, 1, 1), 0, 0, ""},
 		{"a little worse", scaled(1, 0.85, 1.15), scaled(1, 1, 1), 0, 0, ""},
-		{"slower", scaled(1, 0.7, 1), scaled(1, 1, 1), 2, 0, "amqp://localhost:5672/, 1 KB, as fast as possible: messages/s is 14,000, the baseline's 20,000: 30.0% worse, 20% are allowed"},
-		{"later", scaled(1, 1, 1.5), scaled(1, 1, 1), 2, 0, "kafka://localhost:9092, 1 KB, at half of that: p99 is 18.0 ms, the baseline's 12.0 ms: 50.0% worse"},
+		{"slower", scaled(1, 0.7, 1), scaled(1, 1, 1), 2, 1, "amqp://localhost:5672/, 1 KB, as fast as possible: messages/s is 14,000, the baseline's 20,000: 30.0% worse, 20% are allowed"},
+		{"later", scaled(1, 1, 1.5), scaled(3, 1, 1.1), 2, 1, "kafka://localhost:9092, 1 KB, at half of that: p99 is 18.0 ms, the baseline's 14.5 ms: 24.0% worse"},
 		{"slower within the noise", scaled(5, 0.79, 1), scaled(5, 1, 1), 0, 2, "but the ranges of the rounds overlap"},
 		{"slower than any round", scaled(3, 0.5, 1), scaled(3, 1, 1), 2, 0, "messages/s"},
 	} {
@@ -276,4 +284,27 @@ func TestBaselineOfOtherSettings(t *testing.T) {
 	if err != nil || len(notes) != 2 || !strings.Contains(notes[0], "3.8.9") || !strings.Contains(notes[1], "64 cores") {
 		t.Errorf("%v, %q", err, notes)
 	}
+}
+
+// Whatever a file says, it is refused or can be compared.
+func FuzzReadReport(f *testing.F) {
+	var b bytes.Buffer
+	if err := made(Both, 1, rabbit).WriteJSON(&b); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ReadReport(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		if _, err := made(Both, 1, rabbit).CheckBaseline(r); err == nil {
+			made(Both, 1, rabbit).Compare(r, 0.2)
+		}
+		r.Compare(r, 0)
+		var out bytes.Buffer
+		if err := errors.Join(r.WriteSettings(&out), r.WriteTable(&out), r.WriteJSON(&out)); err != nil {
+			t.Error(err)
+		}
+	})
 }
