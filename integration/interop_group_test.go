@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	kgo "github.com/segmentio/kafka-go"
 
@@ -70,6 +72,11 @@ func TestInteropKafkaGroup(t *testing.T) {
 		}
 	}
 	eachPeer(t, kafkaPeers, func(t *testing.T, p peer) { test(t, p) })
+	// What only their "sticky" knows how to divide is divided by ours as well, and the other way round.
+	t.Run("kafka-clients-sticky", func(t *testing.T) {
+		withKafkaJava.command(t)
+		test(t, withKafkaJava, "partition.assignment.strategy=org.apache.kafka.clients.consumer.StickyAssignor")
+	})
 	// The protocol of Kafka 4, in which the broker divides: it has the two kinds of members in one group.
 	t.Run("kafka-clients-consumer-protocol", func(t *testing.T) {
 		if !kafkaHas(t, b, consumerGroupHeartbeat) {
@@ -78,6 +85,23 @@ func TestInteropKafkaGroup(t *testing.T) {
 		withKafkaJava.command(t)
 		test(t, withKafkaJava, "group.protocol=consumer")
 	})
+}
+
+// Where the others know only the cooperative protocol we can't join, and say so at once.
+func TestInteropKafkaCooperative(t *testing.T) {
+	b := broker.Require(t, broker.Kafka)
+	withKafkaJava.command(t)
+	bus := kafkaShared(t, nil)
+	topic := kafkaTopic(t, bus, 2)
+	theirs := withKafkaJava.start(t, "member", b.Addr(), topic, "mixed", "partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor")
+	if line := theirs.next(t); line != `{"assigned":[0,1]}` {
+		t.Fatal(line)
+	}
+	_, err := bus.Consumer(kafkaContext(t), stagebus.ConsumerOptions{Topics: []string{topic}, Group: "mixed"})
+	if !errors.Is(err, stagebus.ErrInvalid) || !strings.Contains(err.Error(), "know neither range nor sticky") {
+		t.Errorf("got %v", err)
+	}
+	theirs.end(t)
 }
 
 const consumerGroupHeartbeat = 68 // the request
@@ -120,7 +144,8 @@ func (g *mixedGroup) change(f func()) {
 
 func (g *mixedGroup) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	ctx := kafkaContext(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	for {
 		g.mu.Lock()
 		done := ok()
