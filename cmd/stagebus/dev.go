@@ -178,7 +178,10 @@ func devError(err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%w: another broker, or another program; stop it, or give --listen another port, such as 127.0.0.1:0 for a free one", err)
 	case errors.As(err, &address):
-		return fmt.Errorf("%w; give --listen an address of this machine, such as 127.0.0.1:9092", err)
+		err = fmt.Errorf("%w; give --listen an address of this machine, such as 127.0.0.1:9092", err)
+		if _, ok := errors.AsType[syscall.Errno](err); !ok { // it isn't one at all
+			return &usageError{err}
+		}
 	}
 	return err
 }

@@ -187,3 +187,34 @@ func TestParseSize(t *testing.T) {
 		}
 	}
 }
+
+// devDir is the default directory.
+func devDir(h *home) string {
+	h.t.Helper()
+	dir := filepath.Join(h.env["HOME"], ".local", "state", "stagebus", "dev")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	return dir
+}
+
+func devDirForeign(h *home, _ *world) {
+	if err := os.WriteFile(filepath.Join(devDir(h), "thesis.txt"), []byte("x"), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// devDirLocked is as another process would leave it while it runs.
+func devDirLocked(h *home, _ *world) {
+	f, err := os.Create(filepath.Join(devDir(h), "stagebus-dev.lock"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { f.Close() }) //nolint:errcheck // a test's
+	if _, err := f.WriteString("process 4711 at 127.0.0.1:9092\n"); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		h.t.Fatal(err)
+	}
+}

@@ -46,6 +46,21 @@ var goldens = map[string][]golden{
 		{line: "config explain", setup: contextsSet},
 		{line: "config explain --broker amqp://u:hunter2@h/?management=http%3A%2F%2Fu%3Ahunter2%40h"},
 	},
+	"1-dev": {
+		{line: "dev", setup: devDirLocked},
+		{line: "dev --ephemeral --listen 192.0.2.1:9092 --advertise 192.0.2.1"},
+	},
+	"2-dev": {
+		{line: "dev", setup: devDirForeign},
+		{line: "dev --ephemeral --listen 0.0.0.0:9092"},
+		{line: "dev --ephemeral --listen 9092"},
+		{line: "dev --ephemeral --dir d"},
+		{line: "dev --partitions 0"},
+		{line: "dev --max-bytes 1MiB"},
+		{line: "dev --topic a/b"},
+		{line: "dev --topic t:many"},
+		{line: "dev prompts"},
+	},
 	"1-failures": {
 		{line: "publish --topic nosuch hello", setup: empty},
 		{line: "publish --topic nosuch", in: "one\ntwo\n", setup: empty},

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/stagebus/stagebus"
 )
 
 // lockFile makes a directory ours. It is locked while a process uses the directory, and holds who that is until it leaves in order:
@@ -29,6 +31,9 @@ func (e *InUseError) Error() string {
 	}
 	return fmt.Sprintf("directory %s is in use by %s", e.Dir, owner)
 }
+
+// Unwrap tells its kind.
+func (e *InUseError) Unwrap() error { return stagebus.ErrConflict }
 
 // ForeignError says that a directory holds something else.
 type ForeignError struct{ Dir string }
