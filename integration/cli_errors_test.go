@@ -37,6 +37,7 @@ var cliNoise = []struct {
 }{
 	{regexp.MustCompile(`127\.0\.0\.1:\d+|localhost:\d+|\[::1\]:\d+`), "HOST"},
 	{regexp.MustCompile(`HOST->HOST`), "HOST"},
+	{regexp.MustCompile(`read tcp HOST: read: connection reset by peer|unexpected EOF|\bEOF\b`), "HANG-UP"}, // whichever comes first
 	{regexp.MustCompile(`lookup no-such-host\.invalid[^;"\n]*`), "lookup no-such-host.invalid: …"},
 	{regexp.MustCompile(`Exception \((\d+)\) Reason: "(?:[^"\\]|\\.)*"`), `Exception ($1) Reason: "…"`},
 	{regexp.MustCompile(`^\d{4}-\d\d-\d\dT.*Z$`), "TIME"},

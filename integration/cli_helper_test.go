@@ -118,7 +118,7 @@ func cliDeleteLater(t *testing.T, b *broker.Broker, topic string) {
 		t.Fatal(err)
 	}
 	address := b.URL()
-	if m, ok := b.Management(); ok { // or groups that other processes made would stay
+	if m, ok := b.Management(); ok && b.Kind() == broker.AMQP { // or groups that other processes made would stay
 		address += "?management=" + url.QueryEscape(m)
 	}
 	t.Cleanup(func() {

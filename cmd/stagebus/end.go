@@ -49,8 +49,9 @@ func (e *end) look(ctx context.Context, admin stagebus.Admin, o stagebus.Consume
 	e.targets, e.depth = map[partition]int64{}, 0
 	for _, topic := range o.Topics {
 		info, err := admin.Describe(ctx, topic)
-		if errors.Is(err, stagebus.ErrUnsupported) || errors.Is(err, stagebus.ErrNotFound) {
-			// The consumer says whether a topic that is missing is an error. On RabbitMQ the group's queue may be all there is.
+		if errors.Is(err, stagebus.ErrUnsupported) || errors.Is(err, stagebus.ErrNotFound) || !e.log && errors.Is(err, stagebus.ErrAuth) {
+			// The consumer says whether a topic that is missing is an error. On RabbitMQ the group's queue may be all there is, or all that one
+			// may touch: newer versions want a right to look.
 			e.depth = -1
 			continue
 		}
