@@ -58,7 +58,7 @@ const (
 	maxOpen     = 16       // batches' worth of deliveries that are open at the same time
 	maxOutputs  = 8192     // outputs that are not durable, before another handler is started
 	maxOutBytes = 16 << 20 // their bytes
-	maxSend     = 1024     // outputs of one Submit, but for those of one input, which go together
+	maxSend     = 1024     // outputs of one Submit, but for those of one input or key, which go together
 	maxBytes    = 1 << 20  // their bytes
 	maxInFlight = 4        // Submits that wait for their outcomes
 	maxMovers   = 8        // calls of Settle that wait for a copy to be durable

@@ -71,7 +71,12 @@ func (r *run) collect() (b *batch, pause time.Duration) {
 		return nil, 0
 	}
 	size := 0
-	for r.pending.n > 0 && (b == nil || len(b.ms) < maxSend && size < maxBytes) {
+	var last *key
+	for r.pending.n > 0 {
+		// Those of one key, which are behind each other, aren't divided: one half could fail and the other go well.
+		if b != nil && (len(b.ms) >= maxSend || size >= maxBytes) && (last == nil || r.pending.head.key != last) {
+			break
+		}
 		it := r.pending.pop()
 		if it.lane.ctx.Err() != nil { // too late
 			r.countCutOff()
@@ -85,6 +90,7 @@ func (r *run) collect() (b *batch, pause time.Duration) {
 		b.starts = append(b.starts, len(b.ms))
 		b.ms = append(b.ms, it.outs...)
 		size += it.bytes
+		last = it.key
 	}
 	if b != nil {
 		b.starts = append(b.starts, len(b.ms))
@@ -166,10 +172,13 @@ func (r *run) resolve(it *item, v stagebus.Verdict) {
 	}
 	k.sending--
 	for k.sending == 0 && k.waiting.n > 0 {
-		// All that wait go together, but for one without outputs, which waits for those before it.
-		for k.waiting.n > 0 && len(k.waiting.head.outs) > 0 {
+		// Those that wait go together, as many as one submit takes, but for one without outputs, which waits for those before it.
+		n, size := 0, 0
+		for k.waiting.n > 0 && len(k.waiting.head.outs) > 0 && n < maxSend && size < maxBytes {
+			next := k.waiting.pop()
+			n, size = n+len(next.outs), size+next.bytes
 			k.sending++
-			r.pending.push(k.waiting.pop())
+			r.pending.push(next)
 		}
 		if k.sending == 0 {
 			r.conclude(k.waiting.pop())

@@ -298,6 +298,70 @@ func TestPartOfABatchFails(t *testing.T) {
 	}
 }
 
+// Outputs of one key that are too many for one submit go in several, one after the other: a resend can't come behind what followed it.
+func TestManyOutputsOfAKey(t *testing.T) {
+	for name, size := range map[string]int{"messages": 1, "bytes": 64 << 10} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const inputs = 100
+				b := newBroker(t, memory.Options{})
+				p := &scripted{hold: true}
+				s := start(t, pipeline.Stage{
+					Consumer: consumer(t, b, stagebus.ConsumerOptions{Prefetch: 2 * inputs}), Producer: p,
+					Handle: func(_ context.Context, d *stagebus.Delivery) ([]stagebus.Message, stagebus.Verdict) {
+						fill := stagebus.Headers{{Key: "fill", Value: strings.Repeat("x", size)}}
+						m := stagebus.Message{Topic: "out", Key: d.Key, Body: []byte(d.ID), Headers: fill}
+						return slices.Repeat([]stagebus.Message{m}, max(1, 64/size)), stagebus.Done
+					},
+				})
+				for i := range 4 { // these keep the submits busy, so that what follows goes together
+					send(t, b, "in", 1, fmt.Sprint("busy", i))
+					synctest.Wait()
+				}
+				send(t, b, "in", 6, "b") // not as much as a submit takes: some of the other key has room behind it
+				send(t, b, "in", inputs, "a")
+				synctest.Wait()
+				failed := false
+				p.outcome = func(m stagebus.Message) error {
+					if failed || string(m.Body) != "a/9" {
+						return nil
+					}
+					failed = true
+					return stagebus.ErrUnavailable
+				}
+				for depth(t, b, "in") > 0 && !t.Failed() {
+					all, on := p.all(), 0
+					for _, ids := range all[len(all)-len(p.held):] {
+						if slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, "a/") }) {
+							on++
+						}
+					}
+					if on > 1 {
+						t.Errorf("%d submits of one key are on their way", on)
+					}
+					p.release()
+					<-time.After(time.Second)
+				}
+				if n := len(p.all()); n < 10 {
+					t.Errorf("%d submits: the outputs were not too many for one", n)
+				}
+				all := slices.Concat(p.all()...)
+				last := map[string]int{}
+				for i, id := range all {
+					last[id] = i
+				}
+				for i := 1; i < inputs; i++ {
+					if last[fmt.Sprint("a/", i)] < last[fmt.Sprint("a/", i-1)] {
+						t.Errorf("a/%d was sent for the last time before the one that it follows", i)
+					}
+				}
+				s.stop()
+				check(t, s.end())
+			})
+		})
+	}
+}
+
 // An output that can never be sent has its input rejected; those that only shared its batch are sent.
 func TestHopelessOutputs(t *testing.T) {
 	b := newBroker(t, memory.Options{MaxMessage: 1000})
