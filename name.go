@@ -34,7 +34,7 @@ func CheckTopic(name string) error {
 		}
 	}
 	base := name
-	for { // strip "--GROUP--dlq" and "--GROUP--retry-MS" from the end
+	for strings.Contains(base, derivation) { // strip "--GROUP--dlq" and "--GROUP--retry-MS" from the end
 		parts := strings.Split(base, derivation)
 		n := len(parts)
 		if n < 3 || !derivedKind(parts[n-1]) || checkWords("group", parts[n-2]) != nil {

@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -53,7 +54,11 @@ func (c *cliConsumer) ended(t *testing.T) int {
 	done := make(chan error, 1)
 	go func() { done <- c.Wait() }()
 	select {
-	case <-done:
+	case err := <-done:
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
 	case <-time.After(cliTimeout):
 		_ = c.Process.Kill()
 		t.Fatalf("it doesn't end: %s", &c.errs)
