@@ -231,7 +231,7 @@ func (p *program) bench(ctx context.Context, o *benchFlags, urls []string) (err 
 	return errors.Join(failure, p.benchResult(o, r, base, tolerance))
 }
 
-// benchResult prints and keeps a result, and says what is wrong with it.
+// benchResult prints a result, keeps it, and says what is wrong with it.
 func (p *program) benchResult(o *benchFlags, r, base *bench.Report, tolerance float64) error {
 	var out bytes.Buffer
 	switch {
@@ -249,12 +249,16 @@ func (p *program) benchResult(o *benchFlags, r, base *bench.Report, tolerance fl
 			}
 		}
 	}
-	if _, err := p.out.Write(out.Bytes()); err != nil {
-		return outputError(err)
-	}
+	_, err := p.out.Write(out.Bytes())
+	err = outputError(err)
 	if r.Interrupted {
-		return nil // it has its error; a part of a result is no baseline and has none
+		return err // the rest has its error; a part of a result is no baseline and has none
 	}
+	return errors.Join(err, p.benchVerdict(o, r, base, tolerance)) // what was measured is kept and judged also if nobody reads it
+}
+
+// benchVerdict keeps a result, and says what is wrong with it.
+func (p *program) benchVerdict(o *benchFlags, r, base *bench.Report, tolerance float64) error {
 	if o.save != "" {
 		if err := saveReport(o.save, r); err != nil {
 			return err

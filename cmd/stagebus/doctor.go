@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
 	"time"
@@ -82,6 +81,7 @@ func (p *program) doctor(ctx context.Context, o *doctorFlags, args []string) err
 		patients = append(patients, patient)
 	}
 	var failures []string
+	var unread error // the report: what failed is an error all the same
 	result := doctorResult{OK: true, Brokers: []doctor.Record{}}
 	until := time.Now().Add(o.wait) // for all of them together
 	for _, patient := range patients {
@@ -93,11 +93,8 @@ func (p *program) doctor(ctx context.Context, o *doctorFlags, args []string) err
 			failures = append(failures, s.Name+" at "+r.Broker+": "+s.Cause)
 		}
 		result.Brokers = append(result.Brokers, r.Record())
-		if !p.json() {
-			style := doctor.Style{UTF8: p.utf8(), Colour: p.colour(p.out)}
-			if _, err := io.WriteString(p.out, r.Text(style)); err != nil {
-				return outputError(err)
-			}
+		if !p.json() && unread == nil {
+			unread = p.write(r.Text(doctor.Style{UTF8: p.utf8(), Colour: p.colour(p.out)}))
 		}
 	}
 	if p.json() {
@@ -106,14 +103,12 @@ func (p *program) doctor(ctx context.Context, o *doctorFlags, args []string) err
 		if err != nil {
 			return err
 		}
-		if _, err := p.out.Write(append(b, '\n')); err != nil {
-			return outputError(err)
-		}
+		unread = p.write(string(b) + "\n")
 	}
 	if len(failures) > 0 {
-		return errors.New("failed: " + strings.Join(failures, ", "))
+		return errors.Join(unread, errors.New("failed: "+strings.Join(failures, ", ")))
 	}
-	return nil
+	return unread
 }
 
 type doctorResult struct {

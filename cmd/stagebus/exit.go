@@ -20,6 +20,22 @@ var (
 	errReaderLeft = errors.New("the reader of standard output has left")
 )
 
+// besides returns what went wrong besides target, which may be joined with others in err; nil: nothing.
+func besides(err, target error) error {
+	if !errors.Is(err, target) {
+		return err
+	}
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // of errors.Join, which wraps nothing around its parts
+	if !ok {
+		return nil
+	}
+	var rest []error
+	for _, e := range joined.Unwrap() {
+		rest = append(rest, besides(e, target))
+	}
+	return errors.Join(rest...)
+}
+
 // usageError is what the user typed wrong.
 type usageError struct{ err error }
 

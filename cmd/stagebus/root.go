@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,7 +43,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	root := p.command()
 	root.SetArgs(args)
 	c, err := root.ExecuteContextC(ctx)
-	if err == nil || errors.Is(err, errReaderLeft) {
+	if err = besides(err, errReaderLeft); err == nil {
 		return exitOK
 	}
 	return p.fail(c, err, args)
