@@ -85,6 +85,7 @@ func page(c *cobra.Command) string {
 			b.WriteString(roff(line) + "\n")
 		}
 		b.WriteString(".fi\n")
+		errorsAsJSON(&b)
 	}
 	seeAlso(&b, c)
 	return b.String()
@@ -100,6 +101,24 @@ var variables = []string{
 	"STAGEBUS_PROGRESS          as --progress",
 	"NO_COLOR, CLICOLOR_FORCE, CLICOLOR, TERM   whether to colour",
 	"XDG_CONFIG_HOME, XDG_STATE_HOME, HOME      where contexts are kept",
+}
+
+// errorsAsJSON explains what a script may depend on.
+func errorsAsJSON(b *strings.Builder) {
+	words := "usage (the command line or the configuration), short (fewer messages than asked for), input (what was to be published)"
+	for _, k := range kinds {
+		words += ", " + k.word
+	}
+	b.WriteString(".SH ERRORS AS JSON\n")
+	prose(b, "With --output json, each line on standard error is an object: {\"note\": …}, or an error with these fields.\n"+
+		"  error       what happened, for people; the words may change\n"+
+		"  kind        one of the words below\n"+
+		"  topic       concerned, if one is\n"+
+		"  broker      concerned, its URL without credentials\n"+
+		"  hint        what to do about it\n"+
+		"  code        the exit code\n"+
+		"  published, failed, uncertain   of publish: how many messages\n"+
+		"Kinds: "+words+", template, system (a file, the network's address), failure (anything else).")
 }
 
 // prose sets paragraphs, and leaves lines that are indented as they are.

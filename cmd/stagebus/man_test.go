@@ -50,6 +50,12 @@ func TestMan(t *testing.T) {
 			t.Errorf("%v, no %q in\n%s", err, want, page)
 		}
 	}
+	root, err := os.ReadFile(filepath.Join(first, "stagebus.1"))
+	for _, k := range kinds {
+		if err != nil || !strings.Contains(string(root), ", "+roff(k.word)) {
+			t.Errorf("%v, no %q in the page of stagebus", err, k.word)
+		}
+	}
 	r = runWith(t.Context(), "", nil, "man", filepath.Join(names[0], "x"))
 	r.want(t, exitFailure, "", names[0])
 }
