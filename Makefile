@@ -14,7 +14,7 @@ PYTHON_PACKAGES := python3 python3-venv
 JAVA_PACKAGES := default-jdk-headless maven
 
 .DEFAULT_GOAL := help
-.PHONY: help lint unit test long fuzz up down man cc peers tools clean
+.PHONY: help lint unit test long compose fuzz up down man cc peers tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
