@@ -162,11 +162,24 @@ func TestBenchBaseline(t *testing.T) {
 
 func TestBenchFails(t *testing.T) {
 	w := newWorld(t)
-	r := w.run("", benchArgs("publish", "--topic", "nothing", "-q")...)
-	if r.code != exitFailure || !strings.Contains(r.err, `"nothing"`) {
-		t.Errorf("%+v", r)
+	good := filepath.Join(t.TempDir(), "good.json")
+	if r := w.run("", benchArgs("publish", "--save", good, "-q")...); r.code != exitOK {
+		t.Fatalf("%+v", r)
 	}
-	r = w.run("", benchArgs("--save", filepath.Join(t.TempDir(), "no", "dir"), "-q")...)
+	before, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{"publish", "both"} {
+		if r := w.run("", benchArgs(mode, "--topic", "nothing", "-q")...); r.code != exitFailure || !strings.Contains(r.err, `"nothing"`) {
+			t.Errorf("%+v", r)
+		}
+	}
+	w.run("", benchArgs("both", "--topic", "nothing", "--save", good, "-q")...)
+	if after, err := os.ReadFile(good); err != nil || string(after) != string(before) {
+		t.Errorf("a run that failed has replaced a result: %v", err)
+	}
+	r := w.run("", benchArgs("--save", filepath.Join(t.TempDir(), "no", "dir"), "-q")...)
 	if r.code != exitFailure || !strings.Contains(r.err, "--save") || !strings.Contains(r.out, "messages/s") {
 		t.Errorf("%+v", r)
 	}

@@ -267,5 +267,8 @@ func TestNoTopic(t *testing.T) {
 		if err := r.Run(t.Context(), func(Progress) {}); !errors.Is(err, stagebus.ErrNoRoute) && !errors.Is(err, stagebus.ErrNotFound) || !strings.Contains(err.Error(), "nothing") {
 			t.Errorf("%s: %v", m, err)
 		}
+		if !r.Report().Interrupted {
+			t.Errorf("%s: the report says that it is whole", m)
+		}
 	}
 }

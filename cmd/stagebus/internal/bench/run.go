@@ -81,10 +81,10 @@ func (r *Runner) Run(ctx context.Context, watch func(Progress)) error {
 						r.report.add(i, size, load, round)
 					}
 					if ctx.Err() != nil {
-						r.report.Interrupted = true
-						return context.Cause(ctx)
+						err = context.Cause(ctx)
 					}
 					if err != nil {
+						r.report.Interrupted = true
 						return err
 					}
 					rate = round.PerSecond / 2
