@@ -185,7 +185,9 @@ func (p *program) bench(ctx context.Context, o *benchFlags, urls []string) (err 
 	}
 	p.bare = true // what is counted for each message would be measured too
 	var targets []*bench.Target
+	timeout, said := p.connectTimeout, p.said["connect-timeout"]
 	for _, raw := range urls {
+		p.connectTimeout, p.said["connect-timeout"] = timeout, said // that of a context is for its own broker
 		switch {
 		case strings.Contains(raw, "://"):
 			p.broker, p.context = raw, ""

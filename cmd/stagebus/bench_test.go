@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stagebus/stagebus/cmd/stagebus/internal/bench"
 )
@@ -203,4 +206,20 @@ func TestBenchInterrupted(t *testing.T) {
 	if infos, err := w.b.Admin().List(t.Context()); err != nil || len(infos) > 0 {
 		t.Errorf("topics are left: %v, %v", infos, err)
 	}
+}
+
+// The connect time-out of a context holds for its own broker, not for those that are compared with it.
+func TestBenchCompareTimeouts(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close() //nolint:errcheck // nobody was answered
+	h := newHome(t)
+	h.words("context add patient --broker memory://patient --connect-timeout 1h")
+	h.words("context add brief --broker amqp://" + mute.Addr().String() + "/ --connect-timeout 50ms")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, errInterrupted) // the adapter itself gives up after 10 s
+	defer cancel()
+	r := runWith(ctx, "", h.env, benchArgs("--compare", "patient", "brief")...)
+	r.want(t, exitFailure, "", "nothing answered there: is the broker running and reachable?")
 }
