@@ -88,6 +88,9 @@ func (p *program) contextAddCommand() *cobra.Command {
 		if _, ok := s.file.Contexts[name]; ok && !force {
 			return usage(fmt.Sprintf("context %q exists; --force replaces it", name))
 		}
+		if !f.Changed("connect-timeout") {
+			c.ConnectTimeout = "" // STAGEBUS_CONNECT_TIMEOUT is this shell's, and is not kept
+		}
 		c.Password = config.Secret(password)
 		if err := p.checkContext(name, &c); err != nil {
 			return &usageError{err}
@@ -292,10 +295,12 @@ func (p *program) contextRemoveCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for _, name := range args {
+		for _, name := range args { // all or none
 			if _, ok := s.file.Contexts[name]; !ok {
 				return noSuchContext(s.file, name, "the argument")
 			}
+		}
+		for _, name := range args {
 			s.file.Remove(name)
 			if err := s.store.Save(s.file); err != nil {
 				return err

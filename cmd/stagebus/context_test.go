@@ -53,12 +53,20 @@ func TestContexts(t *testing.T) {
 	h.words("context add local --broker memory://other --force").want(t, exitOK, "", "added")
 	h.words("context show local --output json").want(t, exitOK, `{"name":"local","current":true,"broker":"memory://other"}`+"\n", "")
 	h.words("context show locla").want(t, exitUsage, "", `did you mean "local"?`)
-	h.words("context remove local nothing").want(t, exitUsage, "", `context "local" removed`)
+	h.words("context remove local nothing").want(t, exitUsage, "", `stagebus: context "nothing" (the argument) doesn't exist; known are local, old, prod`)
+	h.words("context remove local").want(t, exitOK, "", `context "local" removed`)
 	h.words("context list --output json").want(t, exitOK,
 		`{"name":"old","current":false,"description":"to be shut down","broker":"kafka://h:9092"}`+"\n"+
 			`{"name":"prod","current":false,"broker":"amqps://app@rabbit.example.org/","password":"env:PW","connect_timeout":"3s"}`+"\n", "")
 	h.words("topics list").want(t, exitUsage, "", "no broker: choose one with stagebus context use old|prod")
 	h.words("context use -").want(t, exitOK, "", `context "old" used`)
+}
+
+// What the shell says holds for its commands, and is not kept with a context.
+func TestContextAddFromShell(t *testing.T) {
+	h := newHome(t)
+	h.run(map[string]string{"STAGEBUS_CONNECT_TIMEOUT": "33s"}, "context", "add", "a", "--broker", "memory://a").want(t, exitOK, "", "added")
+	h.words("context show a").want(t, exitOK, "name    a\nbroker  memory://a\n", "")
 }
 
 func TestContextRefuses(t *testing.T) {
@@ -153,6 +161,8 @@ func TestExplain(t *testing.T) {
 		}
 	}
 	h.run(map[string]string{"STAGEBUS_COLOR": "blue"}, "version").want(t, exitUsage, "", "STAGEBUS_COLOR=blue: it is auto, always or never")
+	h.run(map[string]string{"STAGEBUS_CONNECT_TIMEOUT": "-1s"}, "topics", "list").want(t, exitUsage, "", "STAGEBUS_CONNECT_TIMEOUT -1s: it is positive, such as 10s")
+	h.words("topics list --connect-timeout 0").want(t, exitUsage, "", "--connect-timeout 0s: it is positive, such as 10s")
 	h.run(map[string]string{"STAGEBUS_CONNECT_TIMEOUT": "soon"}, "topics", "list").want(t, exitUsage, "", "STAGEBUS_CONNECT_TIMEOUT=soon: it is a duration such as 10s or 1m30s")
 }
 

@@ -25,7 +25,7 @@ func besides(err, target error) error {
 	if !errors.Is(err, target) {
 		return err
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // of errors.Join, which wraps nothing around its parts
+	joined, ok := err.(interface{ Unwrap() []error }) // errors.Join, which wraps nothing around its parts
 	if !ok {
 		return nil
 	}

@@ -41,6 +41,9 @@ func (p *program) settle(c *cobra.Command) error {
 			p.said[name] = v
 		}
 	}
+	if p.connectTimeout <= 0 {
+		return fmt.Errorf("%s %v: it is positive, such as 10s", p.said["connect-timeout"], p.connectTimeout)
+	}
 	return nil
 }
 
