@@ -212,7 +212,7 @@ func TestCLIErrorsRabbitMQ(t *testing.T) {
 		{name: "an offset, which RabbitMQ doesn't have", args: "consume --topic TOPIC --from 5"},
 		{name: "a time, which RabbitMQ doesn't have", args: "consume --topic TOPIC --from 1h"},
 		{name: "partitions, which RabbitMQ doesn't have", args: "topics declare NOSUCH --partitions 3"},
-		{name: "fewer messages than asked for", args: "consume --topic TOPIC -n 100 --idle 100ms", code: 3},
+		{name: "fewer messages than asked for", args: "consume --topic TOPIC -n 100 --idle 3s", code: 3},
 		{name: "the wrong password", address: cliAt(t, b.URL(), cliWrongUser), args: "consume --topic TOPIC"},
 		{name: "a virtual host that doesn't exist", address: cliAt(t, b.URL(), func(u *url.URL) { u.Path = "/nosuch" }), args: "topics describe TOPIC"},
 		{name: "no broker at that port", address: host(closed), args: "publish --topic TOPIC hello"},

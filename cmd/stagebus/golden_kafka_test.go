@@ -31,7 +31,7 @@ func TestGoldenKafkaPermission(t *testing.T) {
 	for _, line := range []string{
 		"publish --topic seen hello",
 		"publish --topic hidden hello",
-		"consume --topic seen --idle 300ms",
+		"consume --topic seen --idle 2s",
 		"consume --topic hidden",
 		"consume --topic seen --group g",
 		"topics declare new",

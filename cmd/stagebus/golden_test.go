@@ -201,7 +201,7 @@ var goldens = map[string][]golden{
 	"3-short": {
 		{line: "consume --topic t -n 5", setup: messages},
 		{line: "consume --topic t -n 1", setup: topic},
-		{line: "consume --topic t -n 5 --follow --timeout 100ms", setup: messages},
+		{line: "consume --topic t -n 5 --follow --timeout 1s", setup: messages},
 	},
 }
 
