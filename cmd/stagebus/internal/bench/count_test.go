@@ -116,6 +116,24 @@ func TestLossEndsAClosedLoop(t *testing.T) {
 	}
 }
 
+// A count alone ends a closed loop too, when what was lost fills its room.
+func TestLossEndsACount(t *testing.T) {
+	for _, m := range []Mode{Both, Request} {
+		synctest.Test(t, func(t *testing.T) {
+			s := small(m)
+			s.InFlight, s.Count, s.Duration = 100, 100_000, 0
+			x := target(t, rewrite(func(ms []stagebus.Message) []stagebus.Message { return ms[1:] }))
+			p := newPhase(s, x, 100, 0, "t")
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			r, err := p.run(ctx, func(int64, time.Duration) {})
+			if err != nil || ctx.Err() != nil || r.Counts.Lost == 0 {
+				t.Errorf("%s: %v, %v, %+v", m, err, ctx.Err(), r.Counts)
+			}
+		})
+	}
+}
+
 // A book is right about any order of events, and doesn't keep what is done with.
 func TestBook(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -269,6 +287,24 @@ func TestNoTopic(t *testing.T) {
 		}
 		if !r.Report().Interrupted {
 			t.Errorf("%s: the report says that it is whole", m)
+		}
+	}
+}
+
+type sick struct{ stagebus.Consumer }
+
+func (sick) Receive(context.Context, []stagebus.Delivery) (int, error) { return 0, errBroken }
+
+// An error of a consumer is said once.
+func TestConsumerFails(t *testing.T) {
+	x := target(t, stagebus.Middleware{Name: "sick", Layer: stagebus.Observe, Consumer: func(c stagebus.Consumer) stagebus.Consumer { return sick{c} }})
+	for _, m := range []Mode{Both, Consume} {
+		r, err := New("v1", []*Target{x}, small(m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Run(t.Context(), func(Progress) {}); err == nil || err.Error() != "broken" {
+			t.Errorf("%s: %q", m, err)
 		}
 	}
 }

@@ -104,7 +104,7 @@ func (e *ends) fail(err error) {
 	e.once.Do(func() { close(e.failed) })
 }
 
-// stop ends receiving, and makes known what was settled.
+// stop ends receiving, and returns why a consumer couldn't go on, once.
 func (e *ends) stop() error {
 	if e.cancel == nil {
 		return nil
@@ -113,7 +113,9 @@ func (e *ends) stop() error {
 	e.wg.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.err
+	err := e.err
+	e.err = nil
+	return err
 }
 
 // close closes all that was opened, consumers first: their handlers may still answer.

@@ -3,12 +3,14 @@ package bench
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // gate bounds how many messages are between sending and arrival.
 type gate struct {
 	mu          sync.Mutex // protects the following
 	used, limit int
+	left        int           // messages that have given their room back
 	free        chan struct{} // holds a token while there may be room
 }
 
@@ -55,6 +57,27 @@ func (g *gate) leave(n int) {
 	}
 	g.mu.Lock()
 	g.used = max(0, g.used-n)
+	g.left += n
 	g.mu.Unlock()
 	g.signal()
+}
+
+// stuck waits until there was no room for so long, and none was given back; it returns false when quit is closed before.
+func (g *gate) stuck(d time.Duration, quit <-chan struct{}) bool {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for before := -1; ; {
+		select {
+		case <-quit:
+			return false
+		case <-tick.C:
+		}
+		g.mu.Lock()
+		left, full := g.left, g.used >= g.limit
+		g.mu.Unlock()
+		if full && left == before {
+			return true
+		}
+		before = left
+	}
 }

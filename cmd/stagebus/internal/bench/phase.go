@@ -224,12 +224,19 @@ func (p *phase) consume(ctx, work context.Context, ends *ends, watch func(int64,
 func (p *phase) generate(ctx, work context.Context, failed <-chan struct{}, watch func(int64, time.Duration)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if end, ok := p.ends(); ok && p.rate == 0 {
-		ctx, cancel = context.WithTimeout(ctx, end)
-		defer cancel()
-	}
 	var beside sync.WaitGroup
 	quit := make(chan struct{})
+	switch end, ok := p.ends(); {
+	case ok && p.rate == 0:
+		ctx, cancel = context.WithTimeout(ctx, end)
+		defer cancel()
+	case p.gate != nil: // what fills it may be lost, and then the count is never reached
+		beside.Go(func() {
+			if p.gate.stuck(patience, quit) {
+				cancel()
+			}
+		})
+	}
 	beside.Go(func() {
 		select {
 		case <-failed: // nil for none: never
