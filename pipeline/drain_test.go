@@ -223,6 +223,40 @@ func TestLanesDrain(t *testing.T) {
 	}
 }
 
+// What was received just before its lane began to drain isn't started either, even when all that came before it from the lane is settled.
+func TestReceivedBeforeTheDrain(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBroker(t, memory.Options{})
+			send(t, b, "in", 10, "a")
+			c := &spy{Consumer: consumer(t, b, stagebus.ConsumerOptions{})}
+			received, goOn := 0, make(chan struct{})
+			c.afterReceive = func() {
+				if received++; received == 2 {
+					<-goOn
+				}
+			}
+			var handled atomic.Int32
+			s := start(t, pipeline.Stage{
+				Consumer: c, Batch: 5, Handle: func(context.Context, *stagebus.Delivery) ([]stagebus.Message, stagebus.Verdict) {
+					handled.Add(1)
+					return nil, stagebus.Done
+				},
+			})
+			synctest.Wait() // five are settled, five on their way from Receive
+			closed := make(chan error, 1)
+			go func() { closed <- c.Close(t.Context()) }()
+			synctest.Wait()
+			close(goOn)
+			check(t, s.end())
+			check(t, <-closed)
+			if n := handled.Load(); n != 5 {
+				t.Fatalf("%d were handled, want 5", n)
+			}
+		})
+	}
+}
+
 // A lane that ends while its handlers run ends their contexts; what they return is dropped, and the late settlement counted.
 func TestLaneEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

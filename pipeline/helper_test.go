@@ -225,7 +225,8 @@ type spy struct {
 	stagebus.Consumer
 	received, settles atomic.Int32
 	hold              chan struct{} // if not nil, Settle waits for it
-	fail              error         // of Receive
+	afterReceive      func()
+	fail              error // of Receive
 	failSettle        func(stagebus.Verdict) error
 	flushes           atomic.Int32
 	failFlush         error
@@ -245,6 +246,9 @@ func (s *spy) Receive(ctx context.Context, dst []stagebus.Delivery) (int, error)
 	}
 	n, err := s.Consumer.Receive(ctx, dst)
 	s.received.Add(int32(n))
+	if s.afterReceive != nil {
+		s.afterReceive()
+	}
 	return n, err
 }
 

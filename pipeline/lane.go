@@ -27,11 +27,22 @@ func (r *run) laneOf(x stagebus.Lane) *lane {
 		l.ctx, l.cancel = context.WithCancelCause(r.hard)
 		r.lanes[x] = l
 		if x != nil {
+			// Asked at once: others of a lane that drains may have been given back already, and forgotten with it.
+			l.draining = isClosed(x.Draining())
 			r.wg.Go(func() { r.watchLane(l) })
 		}
 	}
 	r.last = l
 	return l
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // watchLane gives back what was not started when the lane drains, and ends its handlers' context when it ends.

@@ -69,7 +69,7 @@ const (
 )
 
 // run is one call of Run. Its state is behind one mutex, which is taken once for each delivery by its worker, and once for each batch by
-// all others; nothing of others is called while it is held.
+// all others; nothing of others is called while it is held, but for Lane.Draining.
 type run struct {
 	s             Stage
 	base          context.Context // has no end
@@ -168,11 +168,16 @@ func (r *run) dispatch(ds []stagebus.Delivery) {
 	r.mu.Lock()
 	defer r.unlock()
 	r.open += len(ds)
-	for i := range ds {
+	var items list
+	for i := range ds { // all of them first: a lane that drains is forgotten with the last that is given back
 		it := r.newItem()
 		it.d = ds[i]
 		it.lane = r.laneOf(it.d.Token.Lane)
 		it.lane.open++
+		items.push(it)
+	}
+	for items.n > 0 {
+		it := items.pop()
 		switch {
 		case it.d.Err != nil:
 			it.verdict = stagebus.Reject(it.d.Err.Error())
