@@ -190,6 +190,13 @@ func (c *collector) wait(ctx context.Context, most time.Duration, who func() []s
 	}
 }
 
+// last notes what the last stage, which tells nobody, leaves behind.
+func (c *collector) last(s *stage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended[s.name] = Ended{Process: s.o.process, Duplicates: s.duplicates.get()}
+}
+
 // missing says which stages have not started.
 func (c *collector) missing() {
 	c.mu.Lock()

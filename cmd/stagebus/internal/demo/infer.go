@@ -55,9 +55,11 @@ func (s *stage) load(ctx context.Context, c stagebus.Consumer, tokens *[]stagebu
 	dst := make([]stagebus.Delivery, 16)
 	for {
 		n, err := c.Receive(ctx, dst)
+		for i := range dst[:n] { // also of what is behind the end: it may have come twice
+			*tokens = append(*tokens, dst[i].Token)
+		}
 		for i := range dst[:n] {
 			d := &dst[i]
-			*tokens = append(*tokens, d.Token)
 			if err := only(d, kindModel); err != nil {
 				return nil, fmt.Errorf("%s: topic %q: %w", s.name, d.Topic, err)
 			}

@@ -27,6 +27,7 @@ type Answer struct {
 // all is there, it tells the others that this is the end.
 func (s *stage) postprocess(ctx context.Context, c *collector) error {
 	w := &scribe{s: s, streams: map[string]*stream{}}
+	defer c.last(s)
 	return all(ctx,
 		func(ctx context.Context) error {
 			return s.serve(ctx, work{reader: readerNamed("write"), handle: w.handle, prefetch: 64})

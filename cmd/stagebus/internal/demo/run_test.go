@@ -113,15 +113,20 @@ func (d doubler) Close(ctx context.Context) error { return d.inner.Close(ctx) }
 func TestEverythingTwice(t *testing.T) {
 	plain := newWorld(t).good()
 	var twice *Summary
-	t.Run("twice", func(t *testing.T) { twice = newWorld(t, double()).good() })
+	synctest.Test(t, func(t *testing.T) { twice = newWorld(t, double()).good() }) // where time passes only while all wait
+	if twice.Seconds > 0.5 {
+		t.Errorf("it waited for %v s: something was not settled", twice.Seconds)
+	}
 	if plain.Trained.Digest != twice.Trained.Digest || plain.Trained.After != twice.Trained.After {
 		t.Errorf("%+v differs from %+v", twice.Trained, plain.Trained)
 	}
 	if !slices.EqualFunc(plain.Answers, twice.Answers, func(a, b Answer) bool { return a.Answer == b.Answer && a.Tokens == b.Tokens }) {
 		t.Errorf("%+v differs from %+v", twice.Answers, plain.Answers)
 	}
-	if plain.Duplicates != 0 || twice.Duplicates < 2*30 {
-		t.Errorf("%d and %d duplicates", plain.Duplicates, twice.Duplicates)
+	// A paragraph and what comes of it are sentences four times; so it is with the gradients of two shards. The rest are tokens.
+	most := 3*plain.Trained.Paragraphs + 3*2*plain.Trained.Steps
+	if plain.Duplicates != 0 || twice.Duplicates <= most {
+		t.Errorf("%d and %d duplicates, %d of them not of tokens", plain.Duplicates, twice.Duplicates, most)
 	}
 }
 
