@@ -176,7 +176,7 @@ func (b *Broker) Close() error {
 		if b.cluster != nil {
 			b.cluster.Close()
 		}
-		b.err = errors.Join(b.log.failed(), b.dir.leave())
+		b.err = errors.Join(b.log.failed(), b.dir.leave(!b.log.lost.Load()))
 	})
 	return b.err
 }

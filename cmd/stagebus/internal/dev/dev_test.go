@@ -74,6 +74,35 @@ func TestStoppedInOrder(t *testing.T) {
 	}
 }
 
+// What couldn't be written at the end is no end in order: the next one reads everything through, as after a kill.
+func TestStoppedUnwritten(t *testing.T) {
+	o := options(t)
+	b, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bus := connect(t, b)
+	send(t, bus, "t", 0, 5)
+	hangUp(t, bus)
+	obstacle := filepath.Join(b.dir.data(), "topics.json.tmp") // where kfake writes first
+	if err := os.Mkdir(obstacle, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err == nil {
+		t.Fatal("nothing stood in the way")
+	}
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	b = open(t, o)
+	if r := b.Repairs(); !r.Killed || r.Partitions != 1 {
+		t.Errorf("%+v", r)
+	}
+	if got := bodies(t, b, "t"); !reflect.DeepEqual(got, numbers(0, 5)) {
+		t.Errorf("there is %v", got)
+	}
+}
+
 func TestEphemeral(t *testing.T) {
 	o := options(t)
 	dir := o.Dir

@@ -15,7 +15,7 @@ import (
 )
 
 // lockFile makes a directory ours. It is locked while a process uses the directory, and holds who that is until it leaves in order:
-// text in a file that nobody has locked tells of a kill.
+// text in a file that nobody has locked tells of a kill, or of something that couldn't be written.
 const lockFile = "stagebus-dev.lock"
 
 // InUseError says that another process has the directory.
@@ -62,7 +62,7 @@ func DefaultDir(getenv func(string) string) (string, error) {
 type directory struct {
 	path   string
 	file   *os.File
-	killed bool // whoever had it last didn't leave in order
+	killed bool // whoever had it last didn't leave in order: it was killed, or couldn't write everything
 	marked bool // our name is in file
 }
 
@@ -117,13 +117,14 @@ func (d *directory) occupied(address string) error {
 	return d.file.Truncate(int64(len(b)))
 }
 
-// leave gives the directory back: in order, or as it was found if it was never marked.
-func (d *directory) leave() error {
+// leave gives the directory back: in order, or as it was found if it was never marked. Where something couldn't be written the mark
+// stays, so that the next one repairs it.
+func (d *directory) leave(inOrder bool) error {
 	if d == nil {
 		return nil
 	}
 	var err error
-	if d.marked {
+	if d.marked && inOrder {
 		err = d.file.Truncate(0)
 	}
 	return errors.Join(err, d.file.Close())

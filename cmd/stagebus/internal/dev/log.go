@@ -17,6 +17,7 @@ import (
 type logger struct {
 	to      *slog.Logger
 	closing atomic.Bool
+	lost    atomic.Bool // something couldn't be written
 
 	mu   sync.Mutex // protects the following
 	errs []error    // of Close
@@ -30,6 +31,9 @@ func (l *logger) Logf(level kfake.LogLevel, format string, args ...any) {
 		to = slog.LevelError
 	case level == kfake.LogLevelWarn, level == kfake.LogLevelInfo:
 		to = slog.LevelInfo
+	}
+	if to == slog.LevelError {
+		l.lost.Store(true)
 	}
 	if to == slog.LevelError && l.closing.Load() {
 		l.mu.Lock()

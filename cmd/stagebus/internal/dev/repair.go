@@ -18,7 +18,7 @@ import (
 
 // Repairs says what was found in a directory, and done to it, before it was used.
 type Repairs struct {
-	Killed     bool  // the last process was killed
+	Killed     bool  // the last process was killed, or couldn't write everything
 	Partitions int   // partitions that were read through for that
 	Aborted    int   // producers with a transaction that was open
 	Torn       int64 // bytes of writes that the kill cut off: of messages and offsets that nobody got an acknowledgement for
