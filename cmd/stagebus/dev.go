@@ -108,7 +108,7 @@ func (p *program) dev(ctx context.Context, o *devFlags) (err error) {
 // devReady says where the broker is and what to type next.
 func (p *program) devReady(b *dev.Broker, o *dev.Options) {
 	if r := b.Repairs(); r.Killed {
-		p.notef("the last broker here was killed: read %s, cut %s that were never acknowledged, aborted %s",
+		p.notef("the last broker here was killed, or could not write everything: read %s, cut %s that were never acknowledged, aborted %s",
 			plural(r.Partitions, "partition"), plural(int(r.Torn), "byte"), plural(r.Aborted, "open transaction"))
 	}
 	where := "in memory"
@@ -223,7 +223,7 @@ func (h *noteHandler) Enabled(_ context.Context, l slog.Level) bool { return l >
 // Handle implements slog.Handler.
 func (h *noteHandler) Handle(_ context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelError {
-		h.p.say(r.Message) // also with --quiet
+		h.p.warnf("%s", r.Message)
 	} else {
 		h.p.notef("%s", r.Message)
 	}

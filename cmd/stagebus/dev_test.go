@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -216,5 +218,19 @@ func devDirLocked(h *home, _ *world) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 		h.t.Fatal(err)
+	}
+}
+
+// What went wrong while it runs is told also with --quiet, and with --output json as an object.
+func TestDevWarns(t *testing.T) {
+	for output, want := range map[string]string{"text": "stagebus: persist: disk full\n", "json": `{"note":"persist: disk full"}` + "\n"} {
+		var errs bytes.Buffer
+		p := &program{streams: streams{err: &errs}, output: output, quiet: true}
+		log := slog.New(&noteHandler{p: p, level: slog.LevelWarn})
+		log.Warn("a member is late")
+		log.Error("persist: disk full")
+		if errs.String() != want {
+			t.Errorf("%s: %q, want %q", output, &errs, want)
+		}
 	}
 }

@@ -42,7 +42,7 @@ func (p *program) serveMetrics() error {
 	p.notef("metrics at http://%s/metrics", listener.Addr())
 	go func(s *http.Server) { // ends with stopMetrics
 		if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			p.say(fmt.Sprintf("metrics are not served any more: %v", err))
+			p.warnf("metrics are not served any more: %v", err)
 		}
 	}(p.server)
 	return nil

@@ -137,13 +137,19 @@ func (p *program) does(f func(ctx context.Context, args []string) error) func(*c
 
 // notef says something on standard error that isn't an error.
 func (p *program) notef(format string, args ...any) {
-	switch s := fmt.Sprintf(format, args...); {
-	case p.quiet:
-	case p.json():
-		p.sayJSON(map[string]string{"note": oneLine(s)})
-	default:
-		p.say(s)
+	if !p.quiet {
+		p.warnf(format, args...)
 	}
+}
+
+// warnf is notef for what --quiet doesn't silence: something failed, and the command goes on.
+func (p *program) warnf(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	if p.json() {
+		p.sayJSON(map[string]string{"note": oneLine(s)})
+		return
+	}
+	p.say(s)
 }
 
 // say writes a line to standard error. If that is closed, there is nobody to tell.
