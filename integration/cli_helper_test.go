@@ -127,3 +127,41 @@ func cliDeleteLater(t *testing.T, b *broker.Broker, topic string) {
 		}
 	})
 }
+
+// watched is a buffer for what a process writes, which can be waited for.
+type watched struct {
+	mu      sync.Mutex
+	b       bytes.Buffer
+	changed chan struct{} // capacity 1
+}
+
+func newWatched() *watched { return &watched{changed: make(chan struct{}, 1)} }
+
+func (w *watched) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+	return w.b.Write(p)
+}
+
+func (w *watched) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
+}
+
+// await waits until s has been written.
+func (w *watched) await(t *testing.T, s string) {
+	t.Helper()
+	limit := time.After(cliTimeout)
+	for !strings.Contains(w.String(), s) {
+		select {
+		case <-w.changed:
+		case <-limit:
+			t.Fatalf("%q never came; there is %q", s, w)
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net/url"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stagebus/stagebus/integration/broker"
 )
@@ -138,42 +136,7 @@ func TestDemo(t *testing.T) {
 type demoProcess struct {
 	name      string
 	c         *exec.Cmd
-	out, errs watched
-}
-
-// watched is a buffer that can be waited for.
-type watched struct {
-	mu      sync.Mutex
-	b       bytes.Buffer
-	changed chan struct{}
-}
-
-func (w *watched) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
-	return w.b.Write(p)
-}
-
-func (w *watched) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.String()
-}
-
-func (w *watched) await(t *testing.T, s string) {
-	t.Helper()
-	limit := time.After(cliTimeout)
-	for !strings.Contains(w.String(), s) {
-		select {
-		case <-w.changed:
-		case <-limit:
-			t.Fatalf("%q never came; there is %q", s, w.String())
-		}
-	}
+	out, errs *watched
 }
 
 func demoStart(ctx context.Context, t *testing.T, address, prefix, stage string) *demoProcess {
@@ -187,8 +150,8 @@ func demoStart(ctx context.Context, t *testing.T, address, prefix, stage string)
 		args = append(args, demoSettings...)
 	}
 	p := &demoProcess{name: stage, c: exec.CommandContext(ctx, file, args...)}
-	p.out.changed, p.errs.changed = make(chan struct{}, 1), make(chan struct{}, 1)
-	p.c.Stdout, p.c.Stderr = &p.out, &p.errs
+	p.out, p.errs = newWatched(), newWatched()
+	p.c.Stdout, p.c.Stderr = p.out, p.errs
 	p.c.Env = append(os.Environ(), "STAGEBUS_BROKER="+address)
 	if err := p.c.Start(); err != nil {
 		t.Fatal(err)
@@ -249,8 +212,8 @@ func TestDemoInterrupted(t *testing.T) {
 		}
 		prefix := cliName(t)
 		p := &demoProcess{c: exec.CommandContext(ctx, file, "demo", "--broker", b.URL(), "--prefix", prefix, "--size", "small", "--steps", "1000000")}
-		p.out.changed, p.errs.changed = make(chan struct{}, 1), make(chan struct{}, 1)
-		p.c.Stdout, p.c.Stderr = &p.out, &p.errs
+		p.out, p.errs = newWatched(), newWatched()
+		p.c.Stdout, p.c.Stderr = p.out, p.errs
 		if err := p.c.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -237,7 +236,7 @@ func TestDoctorKafkaOutage(t *testing.T) {
 	doctorFinds(t, b.URL(), "tcp", "nothing listens on "+b.Addr(), "start it (docker compose up -d --wait, or stagebus dev)")
 
 	wait := startDoctor(t, b.URL(), "--wait", "120s")
-	wait.await(t, "waiting for "+b.URL()+": nothing listens on "+b.Addr())
+	wait.errs.await(t, "waiting for "+b.URL()+": nothing listens on "+b.Addr())
 	if err := b.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +281,7 @@ func TestDoctorAlarm(t *testing.T) {
 type waiting struct {
 	c    *exec.Cmd
 	out  bytes.Buffer
-	errs *signalBuffer
+	errs *watched
 }
 
 func startDoctor(t *testing.T, address string, args ...string) *waiting {
@@ -291,7 +290,7 @@ func startDoctor(t *testing.T, address string, args ...string) *waiting {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &waiting{errs: newSignalBuffer()}
+	w := &waiting{errs: newWatched()}
 	w.c = exec.CommandContext(t.Context(), file, append([]string{"doctor"}, args...)...)
 	w.c.Env = append(os.Environ(), "STAGEBUS_BROKER="+address)
 	w.c.Stdout, w.c.Stderr = &w.out, w.errs
@@ -301,45 +300,8 @@ func startDoctor(t *testing.T, address string, args ...string) *waiting {
 	return w
 }
 
-func (w *waiting) await(t *testing.T, what string) {
-	t.Helper()
-	limit := time.After(cliTimeout)
-	for !strings.Contains(w.errs.String(), what) {
-		select {
-		case <-w.errs.changed:
-		case <-limit:
-			t.Fatalf("%q never came: %s", what, w.errs)
-		}
-	}
-}
-
 func (w *waiting) end(t *testing.T) (code int, out, errs string) {
 	t.Helper()
 	_ = w.c.Wait() // the exit code says it
 	return w.c.ProcessState.ExitCode(), w.out.String(), w.errs.String()
-}
-
-// signalBuffer is a buffer for another goroutine, which tells when something came.
-type signalBuffer struct {
-	mu      sync.Mutex
-	b       bytes.Buffer
-	changed chan struct{} // capacity 1
-}
-
-func newSignalBuffer() *signalBuffer { return &signalBuffer{changed: make(chan struct{}, 1)} }
-
-func (s *signalBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
-	return s.b.Write(p)
-}
-
-func (s *signalBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
