@@ -14,6 +14,7 @@ type key struct {
 	sending int  // deliveries whose outputs are pending, in flight, or to be sent again
 	waiting list // handled, behind those
 	release bool // one was given back by its handler: the queue goes back behind it
+	lost    bool // one was given back since its outputs can't be sent, and the run ends: what was handled behind it goes back too
 }
 
 // enqueue puts a delivery behind the others of its key. r.mu is held.

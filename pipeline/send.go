@@ -162,15 +162,15 @@ func (r *run) recycle(b *batch) {
 
 // resolve settles an item whose outputs are durable, or given up, and lets the others of its key go on. r.mu is held.
 func (r *run) resolve(it *item, v stagebus.Verdict) {
-	it.verdict = v
-	r.outputs -= len(it.outs)
-	r.outBytes -= it.bytes
 	k := it.key
-	r.conclude(it)
+	r.finish(it, v)
 	if k == nil {
 		return
 	}
 	k.sending--
+	for k.lost && k.sending == 0 && k.waiting.n > 0 {
+		r.finish(k.waiting.pop(), stagebus.Release)
+	}
 	for k.sending == 0 && k.waiting.n > 0 {
 		// Those that wait go together, as many as one submit takes, but for one without outputs, which waits for those before it.
 		n, size := 0, 0
@@ -185,6 +185,14 @@ func (r *run) resolve(it *item, v stagebus.Verdict) {
 		}
 	}
 	r.advance(k)
+}
+
+// finish settles an item that has or had outputs. r.mu is held.
+func (r *run) finish(it *item, v stagebus.Verdict) {
+	it.verdict = v
+	r.outputs -= len(it.outs)
+	r.outBytes -= it.bytes
+	r.conclude(it)
 }
 
 // failed decides what becomes of a batch of which something was not sent, and gives r.mu up. known says that the errors are those of the
@@ -210,10 +218,16 @@ func (r *run) failed(b *batch, errs []error, known bool) {
 		case !over && (c == fatal || c == lasting && r.patienceEnds(it)):
 			r.stop(r.say(b.ms[from+at], err))
 			broken.add(it, b.ms[from:to], errs[from:to])
+			if it.key != nil {
+				it.key.lost = true
+			}
 			r.resolve(it, stagebus.Release)
 			continue
 		case c == fine && !broken.has(it, b.ms[from:to]):
 			r.resolve(it, it.verdict)
+			continue
+		case !over && it.key != nil && it.key.lost:
+			r.resolve(it, stagebus.Release)
 			continue
 		}
 		if c > innocent && first == nil {

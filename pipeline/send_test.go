@@ -427,6 +427,51 @@ func TestNowhereToSend(t *testing.T) {
 	})
 }
 
+// What is behind such an output in its key isn't sent without it: all of it comes again, in order.
+func TestLastingRefusalKeepsOrder(t *testing.T) {
+	// Together with it, behind it, and still handled when the stage ends.
+	for _, takes := range []time.Duration{0, 1500 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBroker(t, memory.Options{})
+			send(t, b, "in", 10, "a")
+			c := consumer(t, b, stagebus.ConsumerOptions{})
+			broken := errors.New("no key to encrypt it with")
+			p := &scripted{refuse: func(ms []stagebus.Message) error {
+				be := &stagebus.BatchError{Errs: slices.Repeat([]error{stagebus.ErrNotSent}, len(ms))}
+				for i := range ms {
+					if string(ms[i].Body) == "a/3" {
+						be.Errs[i] = broken
+						return be
+					}
+				}
+				return nil
+			}}
+			slow := pipeline.Stage{
+				Consumer: c, Producer: p,
+				Handle: func(ctx context.Context, d *stagebus.Delivery) ([]stagebus.Message, stagebus.Verdict) {
+					<-time.After(takes)
+					return numbered(ctx, d)
+				},
+			}
+			if err := pipeline.Run(t.Context(), slow); !errors.Is(err, broken) {
+				t.Error(err)
+			}
+			out := newBook()
+			for _, id := range slices.Concat(p.all()...) {
+				out.add(id)
+			}
+			again := start(t, pipeline.Stage{Consumer: c, Producer: producer(t, b), Handle: forward})
+			out.read(t, b, "out").await(t, 10)
+			out.inOrder(t)
+			if n := out.duplicates(); n > 0 {
+				t.Errorf("%d outputs were sent again", n)
+			}
+			again.stop()
+			check(t, again.end())
+		})
+	}
+}
+
 // It goes on if that was mended in time.
 func TestMendedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

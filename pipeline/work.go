@@ -67,6 +67,8 @@ func (r *run) handled(it *item, outs []stagebus.Message, v stagebus.Verdict) {
 	if it.lane.ctx.Err() != nil { // too late: whoever gets the message again does the work
 		outs, it.verdict = nil, stagebus.Release
 		r.countCutOff()
+	} else if k != nil && k.lost {
+		outs, it.verdict = nil, stagebus.Release
 	}
 	switch {
 	case len(outs) > 0:
