@@ -132,11 +132,18 @@ func ParseURL(raw string) (*url.URL, error) {
 		return nil, &stagebus.InvalidError{Field: "URL scheme", Value: scheme, Reason: reason}
 	}
 	u, err := url.Parse(raw)
-	if err != nil {
+	if err != nil || broken(u) {
 		return nil, &stagebus.InvalidError{
 			Field: "URL", Value: scheme + "://…",
 			Reason: "it is SCHEME://[USER:PASSWORD@]HOST[:PORT][/…], and special characters in the name and the password are written %XX (/ is %2F, @ is %40, % is %25)",
 		}
 	}
 	return u, nil
+}
+
+// broken tells a password of which a slash, a question mark or a # cut off the beginning, which happens to be a port: in
+// amqp://user:12/34@host the host would be "user", and the rest be shown as its virtual host.
+func broken(u *url.URL) bool {
+	parameter, _, _ := strings.Cut(u.RawQuery, "=")
+	return u.User == nil && u.Port() != "" && strings.Contains(u.EscapedPath()+u.Fragment+parameter, "@")
 }

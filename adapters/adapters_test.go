@@ -59,6 +59,9 @@ func TestOpenRefusesURLs(t *testing.T) {
 		"amqpz://u:hunter2@h":                  `invalid URL scheme "amqpz": unknown; did you mean "amqp`,
 		"Kafke://u:hunter2@h":                  `did you mean "kafka"?`,
 		"amqp://u:hunter2/x@h/":                `invalid URL "amqp://…": it is SCHEME://`,
+		"amqp://u:12/hunter2@h/":               `invalid URL "amqp://…": it is SCHEME://`,
+		"amqp://u:12#hunter2@h/":               `invalid URL "amqp://…": it is SCHEME://`,
+		"amqp://u:12?hunter2@h/":               `invalid URL "amqp://…": it is SCHEME://`,
 		"amqp://u:%zzhunter2@h/":               "(/ is %2F",
 		"kafka://u:hunter2@h:port":             "it is SCHEME://",
 		"memory://u:hunter2@h":                 "only memory://",
@@ -83,7 +86,8 @@ func TestOpenRefusesURLs(t *testing.T) {
 			t.Errorf("%s: CheckURL says %v, Open %v", url, check, err)
 		}
 	}
-	for _, url := range []string{"memory://", "memory://a", "amqp://u:p@no-such-host.invalid/v", "kafka://127.0.0.1:1"} {
+	for _, url := range []string{"memory://", "memory://a", "amqp://u:p@no-such-host.invalid/v", "amqp://no-such-host.invalid/v@w", "amqp://no-such-host.invalid:5672/v%40w", "amqp://u:p@no-such-host.invalid:5672/v@w",
+		"kafka://127.0.0.1:1"} {
 		if err := adapters.CheckURL(url); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}

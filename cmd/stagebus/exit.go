@@ -63,7 +63,7 @@ func exitCode(err error) int {
 	return exitFailure
 }
 
-var userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"]*@`)
+var userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s"\\]|\\.)*@`) // a quote in it is behind a backslash
 
 // syntax begins the form of a URL, which adapters.Open shows to who has typed a wrong one.
 const syntax = "SCHEME://[USER:PASSWORD@"

@@ -72,6 +72,7 @@ func TestOneLine(t *testing.T) {
 		"a\nb\n":                              "a; b",
 		"amqp://u:p@h/ and kafka://x:y@z, ok": "amqp://h/ and kafka://z, ok",
 		`parse "amqp://u:p/w@q@h/": bad`:      `parse "amqp://h/": bad`,
+		`parse "amqp://u:p\"w\\@h/": bad`:     `parse "amqp://h/": bad`,
 		"amqp://app@h/ and amqp://USER@h":     "amqp://app@h/ and amqp://USER@h",
 		"mail me@example.org":                 "mail me@example.org",
 		"it is SCHEME://[USER:PASSWORD@]HOST": "it is SCHEME://[USER:PASSWORD@]HOST",

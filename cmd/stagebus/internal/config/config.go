@@ -152,17 +152,18 @@ func (c *Context) URL(look Lookup) (string, error) {
 	return u.String(), nil
 }
 
-// Redact returns a URL with xxxxx in place of its password, and of those in the URLs that are its parameters.
+// Redact returns a URL with xxxxx in place of its password, and of those in the URLs that are its parameters. What isn't quite a URL may
+// have a password all the same.
 func Redact(raw string) string {
 	u, err := url.Parse(raw)
-	switch {
-	case !strings.Contains(raw, "://"):
-		return raw
-	case err != nil, strings.Contains(u.Path, "@"): // a slash in a password ends what url.Parse takes for it
-		return passwords.ReplaceAllString(raw, "$1:xxxxx@")
+	if err != nil || u.Host == "" || strings.Contains(u.Path+u.Fragment, "@") {
+		return hide(raw)
 	}
 	q, changed := u.Query(), false
-	for _, vs := range q {
+	for k, vs := range q {
+		if strings.Contains(k, "@") {
+			return hide(raw)
+		}
 		for i, v := range vs {
 			vs[i] = Redact(v)
 			changed = changed || vs[i] != v
@@ -174,5 +175,16 @@ func Redact(raw string) string {
 	return u.Redacted()
 }
 
-// passwords is for what isn't a URL: from the first colon of the user's part to the last @, where a password is if there is one.
-var passwords = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s"@/:]*):[^\s"]*@`)
+// hide puts xxxxx between the colon behind the user's name, if one is there, and the last @: a slash, a question mark or a # in a password
+// ends what url.Parse takes for it.
+func hide(raw string) string {
+	from := 0
+	if i := strings.Index(raw, "://"); i >= 0 {
+		from = i + len("://")
+	}
+	colon, at := strings.IndexAny(raw[from:], ":@/"), strings.LastIndex(raw, "@")
+	if colon < 0 || raw[from+colon] != ':' || at < from+colon {
+		return raw
+	}
+	return raw[:from+colon] + ":xxxxx" + raw[at:]
+}

@@ -274,7 +274,18 @@ func TestRedact(t *testing.T) {
 		"amqp://u:p@q/w@h/":          "amqp://u:xxxxx@h/",
 		"amqp://u:p@h/?heartbeat=1s": "amqp://u:xxxxx@h/?heartbeat=1s",
 		"amqp://h/?management=http%3A%2F%2Fu%3Ap%40h": "amqp://h/?management=http%3A%2F%2Fu%3Axxxxx%40h",
-		"no URL": "no URL",
+		"no URL":          "no URL",
+		"memory://":       "memory://",
+		"amqp://u:1/w@h/": "amqp://u:xxxxx@h/",
+		"amqp://u:1#w@h/": "amqp://u:xxxxx@h/",
+		"amqp://u:1?w@h/": "amqp://u:xxxxx@h/",
+		`amqp://u:p"w@h/`: "amqp://u:xxxxx@h/",
+		"amqp://u:p w@h/": "amqp://u:xxxxx@h/",
+		"u:p@h":           "u:xxxxx@h",
+		"amqp:u:p@h":      "amqp:xxxxx@h",
+		"amqp:/u:p@h":     "amqp:xxxxx@h",
+		"://u:p@h":        "://u:xxxxx@h",
+		"amqp://h/v@w":    "amqp://h/v@w",
 	} {
 		if got := config.Redact(in); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)
