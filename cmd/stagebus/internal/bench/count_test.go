@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stagebus/stagebus"
+	"github.com/stagebus/stagebus/adapters/memory"
 	"github.com/stagebus/stagebus/adapters/memory/memorytest"
 )
 
@@ -236,6 +237,36 @@ func TestInterrupt(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// keeper is a broker that deletes nothing.
+type keeper struct{ stagebus.Driver }
+
+func (k keeper) Admin() stagebus.Admin { return keepingAdmin{k.Driver.Admin()} }
+
+type keepingAdmin struct{ stagebus.Admin }
+
+func (keepingAdmin) Delete(context.Context, string) error { return errBroken }
+
+// Topics that are left behind are told of after an interrupt too.
+func TestInterruptLeavesTopics(t *testing.T) {
+	b := stagebus.NewBroker(keeper{memory.New(memory.Options{}).Driver()}, stagebus.BrokerOptions{})
+	defer b.Close(context.Background()) //nolint:errcheck // memory
+	x, err := NewTarget("memory://", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := small(Publish)
+	s.Rate, s.Count, s.Duration = 1000, 0, time.Hour
+	r, err := New("v1", []*Target{x}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	errEnough := errors.New("enough")
+	if err := r.Run(ctx, func(Progress) { cancel(errEnough) }); !errors.Is(err, errEnough) || !errors.Is(err, errBroken) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -37,6 +37,7 @@ type phase struct {
 	open  sync.WaitGroup
 	purge chan struct{} // holds a token when a topic in memory fills up; nil: none
 
+	left       error // why topics are left on the broker
 	firstAfter time.Duration
 	unsent     atomic.Int64
 	foreign    atomic.Int64
@@ -145,7 +146,10 @@ func (p *phase) run(ctx context.Context, watch func(messages int64, elapsed time
 	work, stop := linger(ctx, graceTime)
 	defer stop()
 	if p.s.Topic == "" {
-		defer func() { err = errors.Join(err, p.remove()) }()
+		defer func() {
+			p.left = p.remove()
+			err = errors.Join(err, p.left)
+		}()
 		for _, topic := range []string{p.topic, p.reply} {
 			if topic == "" {
 				continue

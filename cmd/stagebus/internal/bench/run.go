@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -73,7 +74,8 @@ func (r *Runner) Run(ctx context.Context, watch func(Progress)) error {
 					now.Step, now.Broker, now.What = step, t.url, fmt.Sprintf("%s, %s", Size(size), loadText(load, rate))
 					now.Messages, now.Elapsed = 0, 0
 					watch(now)
-					round, err := newPhase(r.s, t, size, rate, topic).run(ctx, func(n int64, elapsed time.Duration) {
+					p := newPhase(r.s, t, size, rate, topic)
+					round, err := p.run(ctx, func(n int64, elapsed time.Duration) {
 						now.Messages, now.Elapsed = n, elapsed
 						watch(now)
 					})
@@ -81,7 +83,7 @@ func (r *Runner) Run(ctx context.Context, watch func(Progress)) error {
 						r.report.add(i, size, load, round)
 					}
 					if ctx.Err() != nil {
-						err = context.Cause(ctx)
+						err = errors.Join(context.Cause(ctx), p.left) // other errors may come of the interrupt
 					}
 					if err != nil {
 						r.report.Interrupted = true
