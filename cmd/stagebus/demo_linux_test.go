@@ -27,18 +27,18 @@ func TestDemoAtTerminal(t *testing.T) {
 		<-copied
 		s := shown.String()
 		lines := strings.Split(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
-		if !strings.HasSuffix(s, wipe) {
+		if !strings.HasSuffix(s, eraseLine) {
 			t.Errorf("something is left on the last line: %q", lines[len(lines)-1])
 		}
 		for _, line := range lines[:len(lines)-1] {
-			if at := strings.LastIndex(line, wipe); at >= 0 {
-				line = line[at+len(wipe):]
+			if at := strings.LastIndex(line, eraseLine); at >= 0 {
+				line = line[at+len(eraseLine):]
 			}
 			if !strings.HasPrefix(line, "stagebus: ") {
 				t.Errorf("what stays is %q", line)
 			}
 		}
-		for _, want := range []string{wipe + "stagebus: step 30 of 30: loss ", "█ step 30 of 30: loss ", " messages/s"} {
+		for _, want := range []string{eraseLine + "stagebus: step 30 of 30: loss ", "█ step 30 of 30: loss ", " messages/s"} {
 			if plainText := strings.NewReplacer(green, "", plain, "").Replace(s); !strings.Contains(plainText, want) {
 				t.Errorf("%q was never shown", want)
 			}
@@ -48,6 +48,20 @@ func TestDemoAtTerminal(t *testing.T) {
 		}
 		if strings.Contains(out.String(), "\x1b") {
 			t.Error("standard output, a file, is coloured")
+		}
+	}
+}
+
+// Objects are for programs, which know nothing of a line that changes.
+func TestDemoJSONAtTerminal(t *testing.T) {
+	_, tty := openTerminal(t)
+	for _, c := range []struct {
+		output string
+		live   bool
+	}{{"text", true}, {"json", false}} {
+		p := &program{streams: streams{err: &syncWriter{w: tty}, getenv: func(string) string { return "" }}, output: c.output}
+		if v := newDemoView(p); (v.live != nil) != c.live {
+			t.Errorf("--output %s: the line changes: %v", c.output, !c.live)
 		}
 	}
 }

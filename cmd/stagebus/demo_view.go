@@ -14,7 +14,7 @@ import (
 // demoView shows how the demo goes, on standard error: a line that changes at a terminal, else a line from time to time.
 type demoView struct {
 	p    *program
-	live *liveLine // nil: plain lines
+	live *syncWriter // nil: plain lines
 
 	mu    sync.Mutex // protects the following
 	shown time.Time  // when a line was
@@ -35,9 +35,8 @@ const (
 
 func newDemoView(p *program) *demoView {
 	v := &demoView{p: p, last: rate{at: time.Now()}}
-	if !p.quiet && p.terminal(p.err) && p.getenv("TERM") != "dumb" {
-		v.live = &liveLine{w: p.err}
-		p.err = v.live
+	if w, ok := p.err.(*syncWriter); ok && !p.quiet && !p.json() && p.terminal(w) && p.getenv("TERM") != "dumb" {
+		v.live = w
 	}
 	return v
 }
@@ -60,7 +59,7 @@ func (v *demoView) progress(p demo.Progress) {
 	v.shown = now
 	s := fmt.Sprintf("step %d of %d: loss %.3f", p.Step, p.Steps, p.Loss)
 	if v.live != nil {
-		v.live.show(v.bar(p) + " " + s + v.speed(now))
+		v.live.status(v.bar(p) + " " + s + v.speed(now))
 		if p.Perplexity > 0 { // it stays
 			v.note(fmt.Sprintf("%s, held-out perplexity %.1f", s, p.Perplexity))
 		}
@@ -97,43 +96,8 @@ func (v *demoView) speed(now time.Time) string {
 // close takes the changing line away.
 func (v *demoView) close() {
 	if v.live != nil {
-		v.live.show("")
+		v.live.status("")
 	}
-}
-
-// liveLine is a terminal whose last line changes. What else is written goes above it, in whole lines.
-type liveLine struct {
-	w io.Writer
-
-	mu   sync.Mutex // protects the following, and the terminal
-	line string
-}
-
-func (l *liveLine) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.line == "" {
-		return l.w.Write(b)
-	}
-	// All at once, or it flickers.
-	if _, err := l.w.Write(append(append([]byte(wipe), b...), l.line...)); err != nil {
-		return 0, err
-	}
-	return len(b), nil
-}
-
-// wipe takes the line of the cursor away.
-const wipe = "\r\x1b[K"
-
-// show changes the line; "" takes it away.
-func (l *liveLine) show(line string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if line == l.line {
-		return
-	}
-	l.line = line
-	_, _ = io.WriteString(l.w, wipe+line) // if the terminal has gone, there is nobody to tell
 }
 
 // print writes the summary to standard output.

@@ -63,7 +63,8 @@ The broker is a URL, in --broker, in STAGEBUS_BROKER (where a password is not sh
 
 Data goes to standard output, all else to standard error.
 Flags beat STAGEBUS_ variables, as STAGEBUS_OUTPUT for --output, and these the context: "stagebus config explain" shows
-what holds. With --output json, results and errors are JSON, one object a line.
+what holds. With --output json, results and errors are JSON, one object a line, but for the reports of
+doctor, bench and demo, which have many lines.
 Exit codes: 0 done; 1 the broker or a message failed; 2 the command line or the configuration is wrong;
 3 consume ended before it had the messages that --count asked for.
 The first interrupt stops in order, the second at once.`,
@@ -170,15 +171,11 @@ func (s *syncWriter) Write(b []byte) (int, error) {
 	if s.shown == "" {
 		return s.w.Write(b)
 	}
-	_, err := io.WriteString(s.w, eraseLine)
-	n := 0
-	if err == nil {
-		n, err = s.w.Write(b)
+	// All at once, or it flickers.
+	if _, err := s.w.Write(append(append([]byte(eraseLine), b...), s.shown...)); err != nil {
+		return 0, err
 	}
-	if err == nil {
-		_, err = io.WriteString(s.w, s.shown)
-	}
-	return n, err
+	return len(b), nil
 }
 
 // status replaces the status; "" removes it. If standard error is closed, there is nobody to tell.

@@ -50,9 +50,6 @@ func (p *program) colourFrom(w io.Writer) (yes bool, origin string) {
 
 // terminal tells whether somebody sits behind w.
 func (p *program) terminal(w io.Writer) bool {
-	if l, ok := w.(*liveLine); ok {
-		w = l.w
-	}
 	if s, ok := w.(*syncWriter); ok {
 		w = s.w
 	}
