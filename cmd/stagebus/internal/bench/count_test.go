@@ -135,6 +135,30 @@ func TestLossEndsACount(t *testing.T) {
 	}
 }
 
+// slow is a consumer that takes a moment for each batch.
+type slow struct{ stagebus.Consumer }
+
+func (c slow) Receive(ctx context.Context, dst []stagebus.Delivery) (int, error) {
+	<-time.After(70 * time.Millisecond)
+	return c.Consumer.Receive(ctx, dst)
+}
+
+// A count is exact behind a warm-up too, at whose end a generator waits for room.
+func TestCountAfterWarmup(t *testing.T) {
+	for _, count := range []int64{10, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			s := small(Both)
+			s.InFlight, s.Count, s.Warmup = 64, count, time.Second
+			x := target(t, stagebus.Middleware{Name: "slow", Layer: stagebus.Observe, Consumer: func(c stagebus.Consumer) stagebus.Consumer { return slow{c} }})
+			p := newPhase(s, x, 100, 0, "t")
+			r, err := p.run(t.Context(), func(int64, time.Duration) {})
+			if err != nil || r.Measured != count {
+				t.Errorf("%v, %d of %d measured", err, r.Measured, count)
+			}
+		})
+	}
+}
+
 // A book is right about any order of events, and doesn't keep what is done with.
 func TestBook(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))

@@ -92,23 +92,23 @@ func (g *generator) run(ctx, work context.Context) error {
 
 // asFastAsPossible fills dues with a batch that is due now, as soon as there is room; with nothing at the end.
 func (g *generator) asFastAsPossible(ctx context.Context) {
-	n := g.batch
-	warm := g.p.now() < g.p.rec.from
-	if g.p.s.Count > 0 && !warm {
-		n = int(min(int64(n), g.share-g.measured))
-	}
-	if n == 0 || ctx.Err() != nil {
+	if ctx.Err() != nil || g.p.s.Count > 0 && g.measured >= g.share {
 		return
 	}
+	n := g.batch
 	if g.p.gate != nil {
 		n = g.p.gate.enter(ctx, n)
 	}
 	now := g.p.now()
+	if now >= g.p.rec.from { // only now: the wait may have been the end of the warm-up
+		if most := g.share - g.measured; g.p.s.Count > 0 && int64(n) > most {
+			g.p.gate.leave(n - int(most))
+			n = int(most)
+		}
+		g.measured += int64(n)
+	}
 	for range n {
 		g.dues = append(g.dues, now)
-	}
-	if !warm {
-		g.measured += int64(n)
 	}
 }
 
