@@ -332,8 +332,15 @@ func readBaseline(name string) (*bench.Report, error) {
 	return r, nil
 }
 
-// saveReport writes beside the file first: a baseline is kept until there is a whole new one.
+// saveReport writes beside the file first: a baseline is kept until there is a whole new one. What isn't a file, /dev/null for example, is
+// not replaced by one, and a symbolic link stays one.
 func saveReport(name string, r *bench.Report) error {
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		name = real
+	}
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("--save %s: it isn't a file", name)
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".stagebus-bench-*")
 	if err != nil {
 		return fmt.Errorf("--save: %w", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -222,4 +223,25 @@ func TestBenchCompareTimeouts(t *testing.T) {
 	defer cancel()
 	r := runWith(ctx, "", h.env, benchArgs("--compare", "patient", "brief")...)
 	r.want(t, exitFailure, "", "nothing answered there: is the broker running and reachable?")
+}
+
+// A report replaces files and nothing else.
+func TestSaveReportKeepsWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "real.json"), filepath.Join(dir, "link.json")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Symlink(file, link)); err != nil {
+		t.Fatal(err)
+	}
+	if err := saveReport(link, &bench.Report{}); err != nil {
+		t.Fatal(err)
+	}
+	if to, err := os.Readlink(link); err != nil || to != file {
+		t.Errorf("the link is %q, %v", to, err)
+	}
+	if b, err := os.ReadFile(file); err != nil || len(b) == 0 {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := saveReport(os.DevNull, &bench.Report{}); err == nil || !strings.Contains(err.Error(), "isn't a file") {
+		t.Error(err)
+	}
 }
