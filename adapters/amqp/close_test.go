@@ -55,6 +55,28 @@ func TestPublisherCloseIdle(t *testing.T) {
 	}
 }
 
+// When Close gives up what is late, nothing may be sent behind it any more.
+func TestPublisherCloseLate(t *testing.T) {
+	p := testPublisher(t)
+	p.started = true // no pipe takes them
+	err := p.submit(t.Context(), []publication{{topic: "t", size: 1}, {topic: "t", size: 1}}, func(os []stagebus.Outcome) {
+		if p.ctx.Err() == nil {
+			t.Error("given up while pipes send")
+		}
+		for _, o := range os {
+			if !errors.Is(o.Err, stagebus.ErrClosed) {
+				t.Error(o.Err)
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.close(ended(t)); !errors.Is(err, stagebus.ErrUncertain) {
+		t.Error(err)
+	}
+}
+
 // A Flush that ran out of time has told nothing: the next one tells of the settlements that were lost.
 func TestFlushTellsOfLossLater(t *testing.T) {
 	d, err := newDriver(Options{})

@@ -59,26 +59,31 @@ func (l *pipe) signal() {
 }
 
 // next takes the publication to write now, if there is one. Those that came back hold up the others until all that is on its way has
-// its outcome: the order of their keys is kept.
+// its outcome: the order of their keys is kept. Those whose time is over are dropped.
 func (l *pipe) next() *publication {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	from := &l.queue
-	if len(l.again) > 0 {
-		if l.inflight > 0 {
+	for {
+		from := &l.queue
+		if len(l.again) > 0 {
+			if l.inflight > 0 {
+				return nil
+			}
+			from = &l.again
+		}
+		if len(*from) == 0 {
 			return nil
 		}
-		from = &l.again
+		pub := (*from)[0]
+		(*from)[0] = nil
+		if *from = (*from)[1:]; len(*from) == 0 {
+			*from = nil // lets the array go
+		}
+		if !pub.late() {
+			return pub
+		}
+		l.p.window.leave(pub.size)
 	}
-	if len(*from) == 0 {
-		return nil
-	}
-	pub := (*from)[0]
-	(*from)[0] = nil
-	if *from = (*from)[1:]; len(*from) == 0 {
-		*from = nil // lets the array go
-	}
-	return pub
 }
 
 // putBack returns a publication that next gave to where it was.
@@ -102,10 +107,6 @@ func (l *pipe) run() {
 			case <-l.wake:
 			case <-l.p.ctx.Done():
 			}
-			continue
-		}
-		if pub.state.Load() == resolved { // its context ended while it waited
-			l.p.window.leave(pub.size)
 			continue
 		}
 		if out != nil && !out.usable() {

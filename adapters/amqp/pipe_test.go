@@ -14,7 +14,7 @@ func testPipe(ctx context.Context) *pipe {
 }
 
 func twoWays(name string) *publication {
-	return &publication{topic: "t", queue: "t", via: viaExchange | direct, twoWays: true, msg: amqp091.Publishing{MessageId: name}}
+	return &publication{b: &batch{ctx: context.Background()}, topic: "t", queue: "t", via: viaExchange | direct, twoWays: true, msg: amqp091.Publishing{MessageId: name}}
 }
 
 // One pipe has messages of a topic on their way over the exchange, and another learns that they will come back: a message that took the
@@ -88,6 +88,30 @@ func TestPipePutBack(t *testing.T) {
 		if got := l.next(); got != want {
 			t.Fatalf("got %+v, want %s", got, want.msg.MessageId)
 		}
+	}
+}
+
+// Messages are given up one after the other when their context ends. The last of a key must not be sent because it is not given up yet, when those
+// before it were: it would be ahead of them for good.
+func TestPipeSendsNothingBehindWhatWasGivenUp(t *testing.T) {
+	l := testPipe(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
+	b := &batch{ctx: ctx}
+	first, last, other := twoWays("first"), twoWays("last"), twoWays("other")
+	first.b, last.b = b, b
+	for _, pub := range []*publication{first, last, other} {
+		if err := l.p.window.enter(t.Context(), nil, pub.size); err != nil {
+			t.Fatal(err)
+		}
+		l.push(pub)
+	}
+	cancel()
+	first.state.Store(resolved)
+	if pub := l.next(); pub != other {
+		t.Fatalf("next is %s, want what has another context", pub.msg.MessageId)
+	}
+	if l.next() != nil || l.p.window.messages != 99 {
+		t.Errorf("what was given up keeps its room: %d", l.p.window.messages)
 	}
 }
 

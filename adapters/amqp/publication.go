@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync/atomic"
 
@@ -11,6 +12,7 @@ import (
 
 // batch is the publications of one Submit and what became of them.
 type batch struct {
+	ctx      context.Context
 	pubs     []publication
 	outcomes []stagebus.Outcome
 	open     atomic.Int64
@@ -66,6 +68,10 @@ func (p *publication) resolve(from int32, err error) bool {
 	}
 	return true
 }
+
+// late says that a publication that waits must not be sent any more. The end of the context counts, not only that expire has been here: it takes
+// one after the other, and what it has yet to come to would be sent, though what was before it is given up.
+func (p *publication) late() bool { return p.b.ctx.Err() != nil || p.state.Load() == resolved }
 
 // expire resolves what is open: the context ended, or the publisher.
 func (b *batch) expire(p *publisher, cause error) {

@@ -58,7 +58,7 @@ func laneOf(topic string, key []byte) uint32 {
 // submit hands pubs over and calls done once with their outcomes, see [stagebus.Producer]. The publications are the publisher's from now on. A
 // topic's name and size must be set.
 func (p *publisher) submit(ctx context.Context, pubs []publication, done func([]stagebus.Outcome)) error {
-	b := &batch{pubs: pubs, outcomes: make([]stagebus.Outcome, len(pubs)), done: done}
+	b := &batch{ctx: ctx, pubs: pubs, outcomes: make([]stagebus.Outcome, len(pubs)), done: done}
 	b.open.Store(int64(len(pubs)))
 	for i := range pubs {
 		pubs[i].b, pubs[i].index = b, i
@@ -126,26 +126,25 @@ func (p *publisher) close(ctx context.Context) error {
 		close(p.idle)
 	}
 	p.mu.Unlock()
-	var err error
 	select {
 	case <-p.idle:
 	case <-ctx.Done():
-		p.mu.Lock()
-		var late []*batch
-		for b := range p.batches {
-			late = append(late, b)
-		}
-		p.mu.Unlock()
-		if len(late) == 0 {
-			break
-		}
+	}
+	p.goodbye = ctx
+	p.cancel() // the pipes send no more: nothing goes behind what is given up now
+	p.mu.Lock()
+	var late []*batch
+	for b := range p.batches {
+		late = append(late, b)
+	}
+	p.mu.Unlock()
+	var err error
+	if len(late) > 0 {
 		err = p.config.fail("close", "", stagebus.ErrUncertain, context.Cause(ctx), "messages were on their way: their outcomes say which")
 		for _, b := range late {
 			b.expire(p, stagebus.ErrClosed)
 		}
 	}
-	p.goodbye = ctx
-	p.cancel()
 	_ = wait(ctx, &p.wg) // a pipe whose write is stuck ends with its session
 	return err
 }
