@@ -25,7 +25,7 @@ func TestInteropKafkaGroup(t *testing.T) {
 	test := func(t *testing.T, p peer, options ...string) {
 		t.Parallel()
 		bus := kafkaShared(t, nil)
-		g := &mixedGroup{topic: kafkaTopic(t, bus, 6), bus: bus, more: make(chan struct{}, 1), seen: map[string]int{}}
+		g := &mixedGroup{topic: kafkaTopic(t, bus, 6), group: mixedName(), bus: bus, more: make(chan struct{}, 1), seen: map[string]int{}}
 		var err error
 		if g.producer, err = bus.Producer(kafkaContext(t), stagebus.ProducerOptions{}); err != nil {
 			t.Fatal(err)
@@ -34,7 +34,7 @@ func TestInteropKafkaGroup(t *testing.T) {
 		g.send(t, 300)
 		g.await(t, "ours alone", 300)
 
-		theirs := p.start(t, append([]string{"member", b.Addr(), g.topic, "mixed"}, options...)...)
+		theirs := p.start(t, append([]string{"member", b.Addr(), g.topic, g.group}, options...)...)
 		listening := g.listen(t, theirs)
 		g.assigned(t, 3)
 		g.send(t, 600)
@@ -92,12 +92,12 @@ func TestInteropKafkaCooperative(t *testing.T) {
 	b := broker.Require(t, broker.Kafka)
 	withKafkaJava.command(t)
 	bus := kafkaShared(t, nil)
-	topic := kafkaTopic(t, bus, 2)
-	theirs := withKafkaJava.start(t, "member", b.Addr(), topic, "mixed", "partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor")
+	topic, group := kafkaTopic(t, bus, 2), mixedName()
+	theirs := withKafkaJava.start(t, "member", b.Addr(), topic, group, "partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor")
 	if line := theirs.next(t); line != `{"assigned":[0,1]}` {
 		t.Fatal(line)
 	}
-	_, err := bus.Consumer(kafkaContext(t), stagebus.ConsumerOptions{Topics: []string{topic}, Group: "mixed"})
+	_, err := bus.Consumer(kafkaContext(t), stagebus.ConsumerOptions{Topics: []string{topic}, Group: group})
 	if !errors.Is(err, stagebus.ErrInvalid) || !strings.Contains(err.Error(), "know neither range nor sticky") {
 		t.Errorf("got %v", err)
 	}
@@ -118,9 +118,13 @@ func kafkaHas(t *testing.T, b *broker.Broker, request int) bool {
 	return slices.ContainsFunc(res.ApiKeys, func(k kgo.ApiVersionsResponseApiKey) bool { return k.ApiKey == request })
 }
 
+// mixedName is a group of a test's own: those that run side by side would make one group of members that divide in different ways.
+func mixedName() string { return fmt.Sprintf("mixed-%d", time.Now().UnixNano()) }
+
 // mixedGroup counts what its members have handled.
 type mixedGroup struct {
 	topic    string
+	group    string
 	bus      *stagebus.Broker
 	producer stagebus.Producer
 	sent     int
@@ -196,7 +200,7 @@ type ourMember struct {
 
 func (g *mixedGroup) join(t *testing.T) *ourMember {
 	t.Helper()
-	c := kafkaConsumer(t, g.bus, stagebus.ConsumerOptions{Topics: []string{g.topic}, Group: "mixed"})
+	c := kafkaConsumer(t, g.bus, stagebus.ConsumerOptions{Topics: []string{g.topic}, Group: g.group})
 	ctx, cancel := context.WithCancel(t.Context())
 	m := &ourMember{c, cancel, make(chan error, 1)}
 	go func() {
